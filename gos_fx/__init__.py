@@ -1,0 +1,66 @@
+"""gos_fx: a trained PyTorch network in, a faster one for an ARM board out.
+
+The public names are imported on first use, so that ``import gos_fx`` costs nothing:
+torch, TVM and DEAP are loaded by the function that needs them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gos_fx.api import (
+        CompiledModel,
+        OptimizationResult,
+        compile,
+        load,
+        lower,
+        optimize,
+        profile,
+    )
+    from gos_fx.errors import GosError
+    from gos_fx.targets.target import Target
+
+    def targets() -> tuple[str, ...]:
+        """Names of the targets. At run time the package ``gos_fx.targets``, called."""
+
+__version__ = "0.1.0"
+__all__ = [
+    "CompiledModel",
+    "GosError",
+    "OptimizationResult",
+    "Target",
+    "compile",
+    "load",
+    "lower",
+    "optimize",
+    "profile",
+    "targets",
+]
+
+_HOME = {
+    "CompiledModel": "gos_fx.api",
+    "GosError": "gos_fx.errors",
+    "OptimizationResult": "gos_fx.api",
+    "Target": "gos_fx.targets.target",
+    "compile": "gos_fx.api",
+    "load": "gos_fx.api",
+    "lower": "gos_fx.api",
+    "optimize": "gos_fx.api",
+    "profile": "gos_fx.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "targets":  # a package that can be called: see its __init__
+        return import_module("gos_fx.targets")
+    if name not in _HOME:
+        raise AttributeError(f"module 'gos_fx' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,1 @@
+"""The search: NSGA-II over instruction graphs."""

@@ -1,0 +1,1 @@
+"""The instruction set: one declaration for each instruction."""

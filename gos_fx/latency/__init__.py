@@ -1,0 +1,1 @@
+"""Latency of an operator on a target: every number with its error and source."""

@@ -1,0 +1,1 @@
+"""One schedule rule for each kind of kernel."""

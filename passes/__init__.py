@@ -1,0 +1,1 @@
+"""Passes over the whole network: from nn.Module to fx.GraphModule and back."""

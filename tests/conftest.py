@@ -1,0 +1,28 @@
+"""Shared by all tests: one torch thread per worker, and no silent skip of qemu tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; set before torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report: Any = yield
+    required = os.environ.get("GOS_FX_REQUIRE_QEMU") == "1"
+    skipped = report.skipped and not hasattr(report, "wasxfail")
+    if required and skipped and item.get_closest_marker("qemu"):
+        reason = report.longrepr
+        if isinstance(reason, tuple):
+            reason = reason[-1]
+        report.outcome = "failed"
+        report.longrepr = f"GOS_FX_REQUIRE_QEMU=1, but the test was skipped: {reason}"
+    return report
