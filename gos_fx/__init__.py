@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     def targets() -> tuple[str, ...]:
         """Names of the targets. At run time the package ``gos_fx.targets``, called."""
 
+
 __version__ = "0.1.0"
 __all__ = [
     "CompiledModel",

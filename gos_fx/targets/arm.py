@@ -1,0 +1,143 @@
+"""ARM boards, as data. Each number has its source beside it.
+
+Sources named more than once:
+
+* A53 TRM: Arm Cortex-A53 MPCore Processor Technical Reference Manual (DDI 0500).
+* A55 TRM: Arm Cortex-A55 Core Technical Reference Manual (100442).
+* A75 TRM: Arm Cortex-A75 Core Technical Reference Manual (100403).
+* ncnn: the table of latencies in ncnn's benchmark/README.md (Tencent, BSD-3). Effective
+  memory rates are those with which counts of instructions and of cache lines give its
+  milliseconds; they are what a network sees, well below the rate on a datasheet.
+* XNNPACK: the table of single-thread latencies in its README (Google, March 2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gos_fx.targets.target import Machine, Target, register
+
+_KIB, _MIB = 1 << 10, 1 << 20
+_LINE = 64  # bytes; A53 TRM 6.1, A55 TRM A6.1, A75 TRM A6.1
+
+# Raspberry Pi 3 Model B: BCM2837 (Raspberry Pi documentation, "Processors").
+_BCM2837 = Machine(
+    cores=4,  # BCM2837
+    clock_hz=1.2e9,  # BCM2837
+    simd_bits=128,  # Armv8-A Advanced SIMD
+    fma_per_cycle=1.0,  # two 64-bit NEON halves, together one 128-bit FMLA a cycle
+    # Assumption: the accumulator operand is forwarded. LLVM's AArch64SchedA53.td gives
+    # 10 cycles without, the Arm Cortex-A55 Software Optimization Guide 4 with.
+    fma_latency_cycles=4.0,
+    vector_registers=32,  # Armv8-A: V0-V31
+    load_bytes_per_cycle=8.0,  # A53 TRM: 64-bit load path; a 128-bit load takes two
+    l1d_bytes=32 * _KIB,  # BCM2837; 4-way (A53 TRM 6.1)
+    l2_bytes=512 * _KIB,  # BCM2837; 16-way (A53 TRM 7.1)
+    l2_shared=True,  # A53 TRM 7.1
+    l2_bytes_per_cycle=8.0,  # assumption: hits in L2 keep up with the load path (ncnn)
+    l3_bytes=None,
+    line_bytes=_LINE,
+    # Measured effective rates of a Pi 3B+: 64 B per 16.0 ns at one thread, per 24.7 ns
+    # at four (ncnn). Assumption: the Model B has the same memory.
+    dram_bytes_per_s_1=64 / 16.0e-9,
+    dram_bytes_per_s_all=64 / 24.7e-9,
+)
+
+ARM_A53 = register(
+    Target(
+        name="arm_a53",
+        description="Raspberry Pi 3 Model B: BCM2837, 4 x Cortex-A53 at 1.2 GHz, 1 GB",
+        machine=_BCM2837,
+        tvm={
+            "kind": "llvm",
+            "mtriple": "aarch64-linux-gnu",
+            "mcpu": "cortex-a53",
+            "num-cores": 4,
+        },
+        link_triple="aarch64-linux-gnu.2.28",  # Debian 10; the TVM wheels ask the same
+        qemu_cpu="cortex-a53",
+        # Assumption: half of the board's 1 GB; the rest is the system's and the GPU's.
+        model_memory_bytes=512 * _MIB,
+    )
+)
+
+# Raspberry Pi 3 Model B+: BCM2837B0, the same core and caches, clocked higher.
+RASPBERRY_PI_3B_PLUS = register(
+    replace(
+        ARM_A53,
+        name="raspberry_pi_3b_plus",
+        description="Raspberry Pi 3 Model B+: BCM2837B0, 4 x Cortex-A53, 1.4 GHz, 1 GB",
+        machine=replace(_BCM2837, clock_hz=1.4e9),
+    )
+)
+
+# Snapdragon 845 (Qualcomm product brief; caches: AnandTech, "The Snapdragon 845").
+_SDM845_BIG = Machine(
+    cores=4,  # 4 x Kryo 385 Gold
+    clock_hz=2.8e9,  # product brief
+    simd_bits=128,  # Armv8.2-A Advanced SIMD
+    # Two NEON pipes, but MobileNet v1's 569 M multiply-adds in 88 ms at 2.0 GHz on the
+    # same core (Snapdragon 670) are 3.2 per cycle: one 128-bit FMA (XNNPACK).
+    fma_per_cycle=1.0,
+    fma_latency_cycles=4.0,  # Arm Cortex-A75 Software Optimization Guide, accumulating
+    vector_registers=32,  # Armv8-A: V0-V31
+    load_bytes_per_cycle=16.0,  # assumption: one 128-bit load, as LLVM's A57 has
+    l1d_bytes=64 * _KIB,  # A75 TRM A1.1
+    l2_bytes=256 * _KIB,  # per core
+    l2_shared=False,  # A75 TRM A7.1: private
+    l2_bytes_per_cycle=16.0,  # assumption: hits in L2 are hidden by out-of-order issue
+    l3_bytes=2 * _MIB,  # of both clusters; the system cache behind it is not counted
+    line_bytes=_LINE,
+    # Effective: 64 B per 5.5 ns at one thread, pooled over A57, A72 and A73 boards
+    # (ncnn). Assumption: the 845 is like them, and four cores together get half of the
+    # 29.9 GB/s of four 16-bit channels of LPDDR4X-3733 (product brief).
+    dram_bytes_per_s_1=64 / 5.5e-9,
+    dram_bytes_per_s_all=14.9e9,
+)
+
+SNAPDRAGON_845 = register(
+    Target(
+        name="snapdragon_845",
+        description="Snapdragon 845, big cluster: 4 x Kryo 385 Gold (A75) at 2.8 GHz",
+        machine=_SDM845_BIG,
+        tvm={
+            "kind": "llvm",
+            "mtriple": "aarch64-linux-gnu",
+            "mcpu": "cortex-a75",
+            "mattr": ["+fullfp16", "+dotprod"],  # A75 TRM A1.2
+            "num-cores": 4,
+        },
+        link_triple="aarch64-linux-gnu.2.28",
+        # qemu 7.2 has no cortex-a75; the A76 has the same Armv8.2 extensions.
+        qemu_cpu="cortex-a76",
+        # Assumption: what an app on a phone with 4 to 8 GB can hold unharmed.
+        model_memory_bytes=1024 * _MIB,
+    )
+)
+
+SNAPDRAGON_845_LITTLE = register(
+    replace(
+        SNAPDRAGON_845,
+        name="snapdragon_845_little",
+        description="Snapdragon 845, little cluster: 4 x Kryo 385 Silver, 1.77 GHz",
+        machine=replace(
+            _SDM845_BIG,
+            clock_hz=1.77e9,  # product brief
+            load_bytes_per_cycle=8.0,  # A55 guide: a 128-bit load takes two cycles
+            l1d_bytes=32 * _KIB,  # A55 TRM A1.1
+            l2_bytes=128 * _KIB,  # per core
+            l2_bytes_per_cycle=8.0,  # assumption: as the load path
+            # Assumption, no public figure: an in-order core waits longer for a line
+            # than the big one, 64 B per 11 ns, and four of them reach 10 GB/s.
+            dram_bytes_per_s_1=64 / 11e-9,
+            dram_bytes_per_s_all=10e9,
+        ),
+        tvm={
+            "kind": "llvm",
+            "mtriple": "aarch64-linux-gnu",
+            "mcpu": "cortex-a55",
+            "mattr": ["+fullfp16", "+dotprod"],  # A55 TRM A1.2
+            "num-cores": 4,
+        },
+    )
+)
