@@ -1,0 +1,1 @@
+"""Instruction graphs: a small frozen SSA form with symbolic shapes."""

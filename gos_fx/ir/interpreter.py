@@ -1,0 +1,87 @@
+"""Runs a concrete graph on tensors: the meaning of every other form of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gos_fx.errors import VerifyError
+from gos_fx.ir.fusion import aggregates_channels
+from gos_fx.ir.graph import Graph, Node
+
+# Largest float32 intermediate that a chain without a summed form may materialise.
+MATERIALISE_BYTES = 256 << 20
+
+
+def evaluate(graph: Graph, values: Mapping[str, Tensor]) -> Tensor:
+    """Output of a concrete graph for tensors by input name.
+
+    A cross-correlation whose only reader sums, averages or weighs its maps over the
+    input channels is one convolution; its maps are never stored.
+
+    Raises:
+        VerifyError: an input is missing, or another aggregation would store more than
+            ``MATERIALISE_BYTES``.
+    """
+    environment = {}
+    for declared in graph.inputs:
+        if declared.name not in values:
+            raise VerifyError(f"no value for input {declared.name}", graph.name)
+        environment[declared.name] = values[declared.name]
+    for node in graph.nodes:
+        if not _is_summed(graph, node):
+            environment[node.name] = _run(graph, node, environment)
+    return environment[graph.output]
+
+
+def channel_sum(
+    node: Node, maps: Node, x: Tensor, w: Tensor, *gains: Tensor
+) -> Tensor:
+    """The aggregation ``node`` of the cross-correlation ``maps``, as one convolution."""
+    if node.opcode == "weighted_mean":
+        (gain,) = gains
+        w = w * (gain / gain.sum()).view(1, -1, 1, 1)
+    assert maps.declaration.summed is not None
+    total: Tensor = maps.declaration.summed(x, w, **maps.attrs)
+    return total / w.shape[1] if node.opcode == "mean" else total
+
+
+def _is_summed(graph: Graph, node: Node) -> bool:
+    users = graph.users[node.name]
+    return (
+        node.opcode == "cross_correlation"
+        and len(users) == 1
+        and node.name != graph.output
+        and aggregates_channels(users[0], node)
+    )
+
+
+def _run(graph: Graph, node: Node, environment: dict[str, Tensor]) -> Tensor:
+    first = graph.by_name.get(node.operands[0])
+    if first is not None and _is_summed(graph, first):
+        operands = [environment[name] for name in (*first.operands, *node.operands[1:])]
+        return channel_sum(node, first, *operands)
+    if node.opcode == "cross_correlation":
+        _check_size(node)
+    operands = [environment[name] for name in node.operands]
+    result: Tensor = node.declaration.reference(*operands, **node.attrs)
+    return result
+
+
+def _check_size(node: Node) -> None:
+    elements = node.type.elements
+    if isinstance(elements, int) and 4 * elements > MATERIALISE_BYTES:
+        raise VerifyError(
+            f"its maps take {4 * elements >> 20} MiB, at most "
+            f"{MATERIALISE_BYTES >> 20} MiB",
+            where=node.name,
+            do="sum, average or weigh them over ci, which stores none",
+        )
+
+
+def output_like(graph: Graph, like: Tensor) -> Tensor:
+    """An empty tensor of the output's shape on the device of ``like``."""
+    shape = [int(dim) for dim in graph.result.shape if isinstance(dim, int)]
+    return torch.empty(shape, dtype=like.dtype, device=like.device)

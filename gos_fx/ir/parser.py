@@ -1,0 +1,119 @@
+"""Text -> Graph. The text is parsed as syntax and never run."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from gos_fx.errors import ParseError
+from gos_fx.ir.builder import Builder
+from gos_fx.ir.dim import dim_of
+from gos_fx.ir.graph import Graph
+from gos_fx.ir.opcode import OPCODES
+from gos_fx.ir.projection import PROJECTIONS, Projection
+from gos_fx.ir.types import ROLES, Type
+
+
+def parse(text: str) -> Graph:
+    """The graph that printed as ``text``.
+
+    Raises:
+        ParseError: not the text form of a graph (line and reason).
+        VerifyError: an instruction does not take its operands.
+    """
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError) as error:
+        raise ParseError(f"not a graph: {error}", where="graph text") from error
+    match body:
+        case [ast.FunctionDef() as function]:
+            return _graph(function)
+    raise ParseError("expected one def", where="graph text")
+
+
+def _graph(function: ast.FunctionDef) -> Graph:
+    builder = Builder(function.name)
+    arguments = function.args.args
+    defaults = [None] * (len(arguments) - len(function.args.defaults))
+    for argument, default in zip(
+        arguments, [*defaults, *function.args.defaults], strict=True
+    ):
+        init = None if default is None else _projection(default)
+        builder.input(argument.arg, _type(argument.annotation), init)
+    output = None
+    for statement in function.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
+                _instruction(builder, name, call)
+            case ast.Return(value=ast.Name(id=name)):
+                output = name
+            case _:
+                raise _error("expected an instruction", statement)
+    if output is None or output not in builder.types:
+        raise ParseError("no value is returned", where=function.name)
+    graph = builder.build(output)
+    declared = _type(function.returns)
+    if declared != graph.result:
+        raise ParseError(
+            f"declared to return {declared}, but returns {graph.result}",
+            where=function.name,
+        )
+    return graph
+
+
+def _instruction(builder: Builder, name: str, call: ast.Call) -> None:
+    match call:
+        case ast.Call(func=ast.Name(id=opcode)) if opcode in OPCODES:
+            pass
+        case _:
+            raise _error("unknown instruction", call)
+    operands = []
+    for argument in call.args:
+        if not isinstance(argument, ast.Name) or argument.id not in builder.types:
+            raise _error("an operand must be an earlier value", argument)
+        operands.append(argument.id)
+    attributes = {}
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            raise _error("attributes are written out", call)
+        attributes[keyword.arg] = _literal(keyword.value)
+    builder.emit(opcode, *operands, name=name, **attributes)
+
+
+def _type(node: ast.expr | None) -> Type:
+    match node:
+        case ast.Subscript(value=ast.Name(id=role), slice=index) if role in ROLES:
+            items = list(index.elts) if isinstance(index, ast.Tuple) else [index]
+        case _:
+            raise ParseError("expected map[...], weight[...] or constant[...]")
+    dtype = "float32"
+    match items:
+        case [*_, ast.Name(id="float16" | "float64" | "int64" as dtype)]:
+            items = items[:-1]
+    return Type(role, tuple(dim_of(item) for item in items), dtype)
+
+
+def _projection(node: ast.expr) -> Projection:
+    match node:
+        case ast.Call(func=ast.Name(id=name)) if name in PROJECTIONS:
+            sources = tuple(
+                a.id if isinstance(a, ast.Name) else _projection(a) for a in node.args
+            )
+            parameters = tuple((str(k.arg), _literal(k.value)) for k in node.keywords)
+            return Projection(name, sources, parameters)
+    raise _error("unknown projection", node)
+
+
+def _literal(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=bool() | float() | str() as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=float() as value)):
+            return -value
+        case ast.Tuple(elts=items):
+            return tuple(_literal(item) for item in items)
+    return dim_of(node)
+
+
+def _error(what: str, node: ast.AST) -> ParseError:
+    return ParseError(f"{what}: {ast.unparse(node)}", f"line {node.lineno}")  # type: ignore[attr-defined]
