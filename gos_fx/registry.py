@@ -1,4 +1,4 @@
-"""A table of named things: no name twice, and a wrong one is answered with near ones."""
+"""A table of named things: no name twice; a wrong one is answered with near ones."""
 
 from __future__ import annotations
 

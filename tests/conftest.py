@@ -1,4 +1,4 @@
-"""Shared by all tests: one torch thread per worker, and no silent skip of qemu tests."""
+"""Shared by all tests: one torch thread per worker, no silent skip of qemu tests."""
 
 from __future__ import annotations
 

@@ -93,5 +93,5 @@ def uncertainty(a: Estimate, b: Estimate) -> float:
 
 
 def close(a: Estimate, b: Estimate) -> bool:
-    """Whether the two cannot be told apart: they differ by no more than their errors."""
+    """Whether the two cannot be told apart: their errors cover the difference."""
     return abs(a.seconds - b.seconds) <= uncertainty(a, b)
