@@ -11,6 +11,7 @@ import ast
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 from gos_fx.errors import ParseError, VerifyError
 
@@ -82,8 +83,24 @@ def combine(op: str, a: Dim, b: Dim) -> Dim:
         if op in ("//", "ceildiv") and b == 0:
             raise VerifyError("division by zero in a size", where=f"{a} {op} {b}")
         return _FUNCTIONS[op](a, b)
-    if op in _COMMUTATIVE and _order(b) < _order(a):
-        a, b = b, a
+    if op in _COMMUTATIVE:  # and associative: one order for one value
+        first, *rest = sorted(_leaves(op, a) + _leaves(op, b), key=_order)
+        if len(rest) > 1:
+            return reduce(lambda x, y: _pair(op, x, y), rest, first)
+        a, b = first, rest[0]
+    return _pair(op, a, b)
+
+
+def _leaves(op: str, dim: Dim) -> list[Dim]:
+    if isinstance(dim, Expr) and dim.op == op:
+        a, b = dim.args
+        return _leaves(op, a) + _leaves(op, b)  # type: ignore[arg-type]
+    return [dim]
+
+
+def _pair(op: str, a: Dim, b: Dim) -> Dim:
+    if isinstance(a, int) and isinstance(b, int):
+        return _FUNCTIONS[op](a, b)
     if op == "*" and 0 in (a, b):
         return 0
     if (op == "*" and a == 1) or (op == "+" and a == 0):

@@ -1,0 +1,146 @@
+"""A traced network as a list of operators, each with its instruction template."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, fx, nn
+
+from gos_fx.errors import Unsupported
+from gos_fx.ir.graph import Graph
+from gos_fx.passes import lowerings  # noqa: F401  (fills the table)
+from gos_fx.passes.fold_batch_norm import MEMBERS
+from gos_fx.passes.lower import (
+    MAP_SYMBOLS,
+    is_activation,
+    is_lowered,
+    lower_modules,
+)
+from gos_fx.passes.source import Source, source_of
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Layers that compute together: convolution, batch norm and activation are one.
+
+    ``name`` is the qualified name of the leading module, ``nodes`` the FX nodes in
+    order (the last one carries the result), ``modules`` all members, folded batch
+    norms included. ``template`` with ``bindings`` is the instruction graph at this
+    site and ``weights`` its tensors by input name. What has no lowering has no template, and
+    ``reason`` says why.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    modules: tuple[str, ...]
+    template: Graph | None = None
+    bindings: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def parameters(self) -> int:
+        """Count of trainable weights."""
+        return sum(
+            w.numel()
+            for name, w in self.weights.items()
+            if self.template is not None and self.template.types[name].role == "weight"
+        )
+
+    @property
+    def concrete(self) -> Graph:
+        """The instruction graph with this site's sizes.
+
+        Raises:
+            Unsupported: the operator has no lowering.
+        """
+        if self.template is None:
+            raise Unsupported(self.reason, where=self.name)
+        return self.template.instantiate(self.bindings)
+
+
+def find_operators(graph_module: fx.GraphModule) -> tuple[Operator, ...]:
+    """The operators of a traced network with shapes, in order of execution.
+
+    Every ``call_module`` belongs to exactly one operator.
+    """
+    modules = dict(graph_module.named_modules())
+    calls = Counter(n.target for n in graph_module.graph.nodes if n.op == "call_module")
+    members = graph_module.meta.get(MEMBERS, {})
+    taken: set[fx.Node] = set()
+    found = []
+    for node in graph_module.graph.nodes:
+        if node.op != "call_module" or node in taken:
+            continue
+        chain = _chain(node, modules)
+        taken.update(chain)
+        found.append(_operator(chain, modules, calls, members))
+    return tuple(found)
+
+
+def _chain(node: fx.Node, modules: Mapping[str, nn.Module]) -> list[fx.Node]:
+    """The node, a batch norm behind it, and the activation behind that."""
+    chain = [node]
+    if not isinstance(modules[str(node.target)], nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+        return chain
+    for wanted in (lambda m: isinstance(m, nn.BatchNorm2d), is_activation):
+        users = list(chain[-1].users)
+        if len(users) == 1 and users[0].op == "call_module":
+            if wanted(modules[str(users[0].target)]):
+                chain.append(users[0])
+    return chain
+
+
+def _operator(
+    chain: list[fx.Node],
+    modules: Mapping[str, nn.Module],
+    calls: Counter[object],
+    members: Mapping[str, list[str]],
+) -> Operator:
+    names = tuple(str(node.target) for node in chain)
+    everyone = tuple(m for name in names for m in (name, *members.get(name, ())))
+    nodes = tuple(node.name for node in chain)
+    layers = [modules[name] for name in names]
+    try:
+        if (source := source_of(layers[0])) is not None:
+            return _emitted(names, nodes, layers[0], source, _shapes(chain))
+        if calls[names[0]] > 1 and any(True for _ in layers[0].parameters()):
+            raise Unsupported("it is called more than once with the same weights")
+        if not all(is_lowered(layer) for layer in layers):
+            raise Unsupported(f"{type(layers[0]).__name__} has no lowering")
+        template, bindings, weights = lower_modules(layers, _shapes(chain))
+    except Unsupported as refusal:
+        return Operator(names[0], nodes, everyone, reason=refusal.what)
+    return Operator(names[0], nodes, everyone, template, bindings, weights)
+
+
+def _emitted(
+    names: tuple[str, ...],
+    nodes: tuple[str, ...],
+    module: nn.Module,
+    source: Source,
+    shapes: list[tuple[int, ...]],
+) -> Operator:
+    """An operator that was emitted before: its graph is the one it was made from."""
+    bindings = dict(source.bindings)
+    bindings.update(zip(MAP_SYMBOLS[len(shapes[0])], shapes[0], strict=True))
+    weights = {v.name: getattr(module, v.name) for v in source.template.weights}
+    return Operator(names[0], nodes, names, source.template, bindings, weights)
+
+
+def _shapes(chain: list[fx.Node]) -> list[tuple[int, ...]]:
+    """Shapes of the operator's input and of the result of each of its nodes."""
+    source = chain[0].args[0] if chain[0].args else None
+    if not isinstance(source, fx.Node) or len(chain[0].all_input_nodes) != 1:
+        raise Unsupported("it does not take exactly one feature map")
+    found = []
+    for node in (source, *chain):
+        meta = node.meta.get("tensor_meta")
+        if not hasattr(meta, "shape"):
+            raise Unsupported("it does not give exactly one tensor")
+        if str(meta.dtype) != "torch.float32":
+            raise Unsupported(f"it works on {meta.dtype}, not on float32")
+        found.append(tuple(int(dim) for dim in meta.shape))
+    return found
