@@ -1,0 +1,36 @@
+"""Kernel -> scheduled function of TVM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gos_fx.ir.fusion import Kernel
+from gos_fx.ir.types import Type
+from gos_fx.kernels.schedule_rule import Job, Scheduled, rule_for
+from gos_fx.kernels.tiles import Core, clamp, default_tile, default_unroll, extents
+
+
+def plan(kernel: Kernel, types: Mapping[str, Type], machine: Core) -> Job:
+    """The tile and unroll factors that the kernel is built with.
+
+    Those of its schedule nodes, clamped to its loops; the others by default.
+    """
+    sizes = extents(kernel, types)
+    tile = clamp(default_tile(kernel, types, machine), sizes)
+    unroll = default_unroll(kernel, types, tile, machine)
+    return Job(kernel, types, machine, tile, unroll)
+
+
+def build_kernel(
+    kernel: Kernel, types: Mapping[str, Type], machine: Core
+) -> Scheduled:
+    """The kernel as scheduled code, with what its weights must be packed to.
+
+    Args:
+        kernel: a kernel of ``partition`` of a concrete graph.
+        types: types of all values of that graph.
+        machine: decides the default tile.
+    """
+    import gos_fx.kernels.schedules  # noqa: F401  (registers the rules)
+
+    return rule_for(kernel, types).rule(plan(kernel, types, machine))

@@ -1,0 +1,220 @@
+"""The register tile: the schedule that convolution, pooling and matmul share.
+
+``te`` gives a stage ``acc`` whose axes are those of the output cut into blocks, the inner
+tile last, and a stage ``out`` that reads it and applies the epilogue. The loops of
+``out`` are split by the tile, ``acc`` is computed inside them, its reduction loops go
+around the inner tile, and the inner tile is unrolled and vectorised, so that LLVM keeps
+it in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from tvm import s_tir, te
+from tvm.s_tir.schedule import LoopRV
+
+from gos_fx.ir.graph import Node
+from gos_fx.kernels.schedule_rule import Job, Operands
+from gos_fx.kernels.te_instructions import TE_INSTRUCTIONS
+from gos_fx.kernels.tiles import MAX_BODY, lanes
+
+# Multiply-adds below which one thread is done before others have started.
+PARALLEL_WORK = 1 << 15
+# Blocks per core that still balance when the last outer loop stays out of the fusion.
+BALANCE = 4
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """How the loops of ``out`` become blocks.
+
+    Attributes:
+        loops: names of the loops of ``out`` in order.
+        inner: size of the inner tile of each of them.
+        order: the names of the outer loops, outermost first.
+        vector: the loop of ``acc`` that is vectorised; its inner axis is the last one.
+        groups: number of groups that the ``co`` loop is cut into first.
+        reductions: names of the reduction loops of ``acc`` in order.
+        unroll: unroll factors; they divide their loops.
+        cores: for how many threads there should be work.
+        work: multiply-adds of the whole kernel.
+        lanes: float32 elements of a vector register.
+    """
+
+    loops: tuple[str, ...]
+    inner: Mapping[str, int]
+    order: tuple[str, ...]
+    vector: str
+    groups: int
+    reductions: tuple[str, ...]
+    unroll: Mapping[str, int]
+    cores: int
+    work: int
+    lanes: int
+
+
+def blocks_of(extent: int, size: int) -> int:
+    """Number of tiles along a loop, the last one perhaps with a tail."""
+    return -(-extent // size)
+
+
+def epilogue(job: Job, operands: Operands, base: te.Tensor, nodes: Sequence[Node]) -> te.Tensor:
+    """The elementwise nodes after an anchor; the last stage is named ``out``."""
+    values = {job.kernel.nodes[len(job.kernel.nodes) - len(nodes) - 1].name: base}
+    current = base
+    for i, node in enumerate(nodes):
+        name = "out" if i == len(nodes) - 1 else f"v_{node.name}"
+        arguments = [values[o] if o in values else operands[o] for o in node.operands]
+        current = TE_INSTRUCTIONS[node.opcode](
+            *arguments, name=name, **dict(node.attributes)
+        )
+        values[node.name] = current
+    return current
+
+
+def base_name(nodes: Sequence[Node]) -> str:
+    """Name of the stage that reads ``acc``: the output itself without an epilogue."""
+    return "gather" if nodes else "out"
+
+
+def apply(sch: s_tir.Schedule, plan: TilePlan, *, pad_with: str | None = None) -> None:
+    """Schedule ``acc`` and ``out``; ``pad_with`` names the outer loop of stage ``pad``.
+
+    Without ``pad_with`` a ``pad`` stage runs before, in parallel of its own.
+    """
+    root = sch.get_sblock("root")
+    named = {sch.get(b).name_hint: b for b in sch.get_child_blocks(root)}
+    for name, block in named.items():
+        if name not in ("acc", "out", "pad"):
+            sch.compute_inline(block)
+    out, acc = named["out"], named["acc"]
+    outer, repeated, inner = _split_output(sch, out, plan)
+    sch.reorder(*outer.values(), *repeated, *inner.values())
+    names = list(outer)
+    count = {name: int(sch.get(loop).extent) for name, loop in outer.items()}
+    fused = _parallel_depth(count, plan)
+    last = [*outer.values(), *repeated][-1]
+    is_parallel = plan.work >= PARALLEL_WORK
+    if fused:
+        first = sch.fuse(*[outer[name] for name in names[:fused]])
+        if is_parallel:
+            sch.parallel(first)
+        if fused == len(outer) and not repeated:
+            last = first
+    for loop in repeated:
+        sch.unroll(loop)
+    sch.compute_at(acc, last, preserve_unit_loops=True)
+    sch.set_scope(acc, 0, "local")
+    _schedule_accumulation(sch, acc, plan)
+    _schedule_store(sch, inner, plan)
+    if "pad" in named:
+        _schedule_pad(sch, named["pad"], plan, is_parallel)
+
+
+def _split_output(
+    sch: s_tir.Schedule, out: Any, plan: TilePlan
+) -> tuple[dict[str, LoopRV], list[LoopRV], dict[str, LoopRV]]:
+    """Outer loops in order of the plan, unrolled copies of the block, inner loops."""
+    outer: dict[str, LoopRV] = {}
+    inner: dict[str, LoopRV] = {}
+    repeated: list[LoopRV] = []
+    for name, loop in zip(plan.loops, sch.get_loops(out)):
+        if name == "co" and plan.groups > 1:
+            extent = int(sch.get(loop).extent)
+            group, loop = sch.split(loop, [plan.groups, extent // plan.groups])
+            outer["group"] = group
+        extent = int(sch.get(loop).extent)
+        size = plan.inner[name]
+        block, inner[name] = sch.split(loop, [None, size])
+        factor = plan.unroll.get(name, 1)
+        if factor > 1 and blocks_of(extent, size) % factor == 0:
+            block, copy = sch.split(block, [None, factor])
+            repeated.append(copy)
+        outer[name] = block
+    order = []
+    for name in plan.order:
+        order += ["group", name] if name == "co" and "group" in outer else [name]
+    return {name: outer[name] for name in order}, repeated, inner
+
+
+def _parallel_depth(count: Mapping[str, int], plan: TilePlan) -> int:
+    """How many outer loops are fused into the parallel one."""
+    names = list(count)
+    if prod(count[name] for name in names[:-1]) >= BALANCE * plan.cores:
+        return len(names) - 1
+    return len(names)
+
+
+def _schedule_accumulation(sch: s_tir.Schedule, acc: Any, plan: TilePlan) -> None:
+    rank = len(plan.loops)
+    loops = sch.get_loops(acc)
+    reductions = dict(zip(plan.reductions, loops[-len(plan.reductions) :]))
+    tile = loops[-len(plan.reductions) - rank : -len(plan.reductions)]
+    around: list[LoopRV] = []
+    copies: list[LoopRV] = []
+    for name in plan.reductions:
+        loop = reductions[name]
+        factor = plan.unroll.get(name, 1)
+        if factor > 1:
+            loop, copy = sch.split(loop, [None, factor])
+            copies.append(copy)
+        around.append(loop)
+    sch.reorder(*around, *copies, *tile)
+    for loop in copies:
+        sch.unroll(loop)
+    body = prod(int(sch.get(loop).extent) for loop in [*tile[:-1], *copies])
+    wide = blocks_of(int(sch.get(tile[-1]).extent), plan.lanes)
+    if body * wide <= MAX_BODY:
+        for loop in tile[:-1]:
+            sch.unroll(loop)
+    sch.vectorize(tile[-1])
+    init = sch.decompose_reduction(acc, around[0])
+    start = sch.get_loops(init)[-rank:]
+    if body * wide <= MAX_BODY:
+        for loop in start[:-1]:
+            sch.unroll(loop)
+    sch.vectorize(start[-1])
+
+
+def _schedule_store(
+    sch: s_tir.Schedule, inner: Mapping[str, LoopRV], plan: TilePlan
+) -> None:
+    """The epilogue in the tile, vectorised along the axis that is contiguous in memory.
+
+    A tail on that axis would take the vector apart lane by lane, so then it is unrolled.
+    """
+    extent = {name: int(sch.get(loop).extent) for name, loop in inner.items()}
+    contiguous = next(
+        (name for name in reversed(plan.loops) if extent[name] > 1), plan.loops[-1]
+    )
+    sch.reorder(*[inner[n] for n in plan.loops if n != contiguous], inner[contiguous])
+    small = prod(extent.values()) <= MAX_BODY
+    for name in plan.loops:
+        if name == contiguous and extent[name] > 1:
+            sch.vectorize(inner[name])
+        elif small:
+            sch.unroll(inner[name])
+
+
+def _schedule_pad(
+    sch: s_tir.Schedule, pad: Any, plan: TilePlan, is_parallel: bool
+) -> None:
+    loops = sch.get_loops(pad)
+    width = int(sch.get(loops[-1]).extent)
+    if width <= 16 * plan.lanes:
+        sch.vectorize(loops[-1])
+    first = sch.fuse(*loops[:2])
+    if is_parallel:
+        sch.parallel(first)
+
+
+def machine_facts(job: Job) -> dict[str, Any]:
+    """The fields of a plan that come from the machine."""
+    return {
+        "cores": int(getattr(job.machine, "cores", 1)),
+        "lanes": lanes(job.machine),
+    }

@@ -1,0 +1,152 @@
+"""The plain schedule: every stage parallel over its outer loops, vectorised inside.
+
+For elementwise chains, reductions, softmax and data movement, and for the functions that
+TVM itself makes of the torch operators between ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from tvm import s_tir, te
+from tvm.s_tir.schedule import SBlockRV
+
+from gos_fx.ir.types import AXES
+from gos_fx.kernels.schedule_rule import Job, Operands, Scheduled, schedule_rule
+from gos_fx.kernels.te_instructions import TE_INSTRUCTIONS
+from gos_fx.kernels.tiles import lanes
+
+# Starting the threads costs as much as about this many element operations.
+PARALLEL_WORK = 1 << 14
+MAX_VECTOR = 64
+
+
+@schedule_rule(lambda kernel, types: True)
+def stages(job: Job) -> Scheduled:
+    """Any kernel from the functions of its instructions."""
+    operands = Operands(job)
+    values: dict[str, te.Tensor] = {}
+    last = job.kernel.nodes[-1]
+    for node in job.kernel.nodes:
+        arguments = [values[o] if o in values else operands[o] for o in node.operands]
+        name = "out" if node is last else f"v_{node.name}"
+        values[node.name] = TE_INSTRUCTIONS[node.opcode](
+            *arguments, name=name, **dict(node.attributes)
+        )
+    inputs = tuple(operands.placeholders)
+    output = values[last.name]
+    function = te.create_prim_func([*operands.placeholders.values(), output])
+    sch = s_tir.Schedule(function)
+    names = AXES.get(last.type.rank, ())
+    tile = {loop: size for loop, size in job.kernel.tile if loop in names}
+    unroll = {loop: factor for loop, factor in job.kernel.unroll if loop in names}
+    is_steered = bool(tile or unroll)
+    schedule_stages(sch, lanes(job.machine), skip="out" if is_steered else None)
+    if is_steered:
+        _tile_output(sch, sch.get_sblock("out"), names, tile, unroll)
+    return Scheduled(sch.mod["main"], inputs)
+
+
+def schedule_stages(
+    sch: s_tir.Schedule, width: int, skip: str | None = None
+) -> None:
+    """Inline what is pointwise, then schedule each stage that is left."""
+    root = sch.get_sblock("root")
+    for block in sch.get_child_blocks(root):
+        if _inlinable(sch, block):
+            sch.compute_inline(block)
+    for block in sch.get_child_blocks(root):
+        if sch.get(block).name_hint != skip:
+            schedule_stage(sch, block, width)
+
+
+def _inlinable(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    source = sch.get(block)
+    pure = all(int(v.iter_type) == 0 for v in source.iter_vars)
+    kept = source.name_hint.startswith("keep_") or source.name_hint == "pad"
+    return pure and not kept and bool(sch.get_consumers(block))
+
+
+def schedule_stage(sch: s_tir.Schedule, block: SBlockRV, width: int) -> None:
+    """Outer loops parallel where there is work for it, the last one vectorised."""
+    loops = list(sch.get_loops(block))
+    if not loops:
+        return
+    kinds = [int(v.iter_type) for v in sch.get(block).iter_vars]
+    sizes = [int(sch.get(loop).extent) for loop in loops]
+    if len(kinds) != len(loops):
+        return
+    spatial = [loop for loop, kind in zip(loops, kinds) if kind == 0]
+    reduced = [loop for loop, kind in zip(loops, kinds) if kind != 0]
+    if not spatial:
+        return
+    inner = spatial[-1] if len(spatial) > 1 else None
+    work = prod(sizes)
+    if not reduced:
+        fused = sch.fuse(*spatial) if len(spatial) > 1 else spatial[0]
+        total = int(sch.get(fused).extent)
+        outer, vector = sch.split(fused, [None, _vector_width(total, 4 * width)])
+        sch.vectorize(vector)
+        if work >= PARALLEL_WORK:
+            sch.parallel(outer)
+        return
+    rest = [loop for loop in spatial if loop is not inner]
+    vector = None
+    if inner is not None:
+        size = _vector_width(int(sch.get(inner).extent), 2 * width)
+        outer, vector = sch.split(inner, [None, size])
+        rest.append(outer)
+    sch.reorder(*rest, *reduced, *([vector] if vector is not None else []))
+    fused = sch.fuse(*rest) if len(rest) > 1 else rest[0]
+    if work >= PARALLEL_WORK:
+        sch.parallel(fused)
+    if vector is not None:
+        sch.vectorize(vector)
+    init = sch.decompose_reduction(block, reduced[0])
+    if vector is not None:
+        sch.vectorize(sch.get_loops(init)[-1])
+
+
+def _vector_width(extent: int, widest: int) -> int:
+    """The widest divisor of an extent that a vector may have."""
+    return max(w for w in range(1, min(extent, widest, MAX_VECTOR) + 1) if not extent % w)
+
+
+def _tile_output(
+    sch: s_tir.Schedule,
+    block: SBlockRV,
+    names: tuple[str, ...],
+    tile: Mapping[str, int],
+    unroll: Mapping[str, int],
+) -> None:
+    """The loops of the output split by the tile: outer loops, then the inner block."""
+    loops = list(sch.get_loops(block))
+    spatial, reduced = loops[: len(names)], loops[len(names) :]
+    outer: list[Any] = []
+    unrolled: list[Any] = []
+    inner: list[Any] = []
+    for name, loop in zip(names, spatial):
+        extent = int(sch.get(loop).extent)
+        size = max(1, min(tile.get(name, 1), extent))
+        out, tiled = sch.split(loop, [None, size])
+        trips = -(-extent // size)
+        factor = min(unroll.get(name, 1), trips)
+        factor = max(f for f in range(1, factor + 1) if trips % f == 0)
+        out, repeated = sch.split(out, [None, factor])
+        outer.append(out)
+        unrolled.append(repeated)
+        inner.append(tiled)
+    sch.reorder(*outer, *unrolled, *reduced, *inner)
+    last = int(sch.get(inner[-1]).extent)
+    parallel = sch.fuse(*outer)
+    sch.parallel(parallel)
+    for loop in unrolled:
+        sch.unroll(loop)
+    if last <= MAX_VECTOR:
+        sch.vectorize(inner[-1])
+    if reduced:
+        init = sch.decompose_reduction(block, reduced[0])
+        if last <= MAX_VECTOR:
+            sch.vectorize(sch.get_loops(init)[-1])

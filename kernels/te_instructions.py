@@ -1,0 +1,408 @@
+"""The meaning of every instruction for TVM: one function per instruction, same name.
+
+Each takes tensors of ``te`` and the attributes of the instruction, all sizes known, and
+gives the tensor of its result; ``name`` is the name of its block in the schedule.
+Schedules replace ``cross_correlation``, ``matmul`` and the pools by forms that compute
+the same in tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+from tvm import te, tirx
+
+from gos_fx.ir.types import axis_index, channel_axis
+
+Tensor = te.Tensor
+TE_INSTRUCTIONS: dict[str, Callable[..., Tensor]] = {}
+Padding = tuple[int, int, int, int]
+
+
+def _instruction(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    TE_INSTRUCTIONS[function.__name__.rstrip("_")] = function
+    return function
+
+
+def shape_of(x: Tensor) -> tuple[int, ...]:
+    return tuple(int(extent) for extent in x.shape)
+
+
+def const(value: float, like: Tensor) -> Any:
+    return tirx.const(value, like.dtype)
+
+
+def pointwise(name: str, function: Callable[..., Any], *values: Tensor) -> Tensor:
+    """``function`` of the elements; rank-1 values go along the channels."""
+    shape = max((shape_of(v) for v in values), key=len)
+
+    def element(*index: Any) -> Any:
+        parts = []
+        for v in values:
+            if len(v.shape) == len(shape):
+                parts.append(v(*index))
+            else:
+                parts.append(v(index[channel_axis(len(shape))]))
+        return function(*parts)
+
+    return te.compute(shape, element, name=name)
+
+
+@_instruction
+def add(a: Tensor, b: Tensor, *, name: str) -> Tensor:
+    return pointwise(name, lambda x, y: x + y, a, b)
+
+
+@_instruction
+def sub(a: Tensor, b: Tensor, *, name: str) -> Tensor:
+    return pointwise(name, lambda x, y: x - y, a, b)
+
+
+@_instruction
+def hadamard(a: Tensor, b: Tensor, *, name: str) -> Tensor:
+    return pointwise(name, lambda x, y: x * y, a, b)
+
+
+@_instruction
+def div(a: Tensor, b: Tensor, *, name: str) -> Tensor:
+    return pointwise(name, lambda x, y: x / y, a, b)
+
+
+@_instruction
+def sqrt(x: Tensor, *, name: str) -> Tensor:
+    return pointwise(name, tirx.sqrt, x)
+
+
+@_instruction
+def exp(x: Tensor, *, name: str) -> Tensor:
+    return pointwise(name, tirx.exp, x)
+
+
+@_instruction
+def sigmoid(x: Tensor, *, name: str) -> Tensor:
+    return pointwise(name, tirx.sigmoid, x)
+
+
+@_instruction
+def tanh(x: Tensor, *, name: str) -> Tensor:
+    return pointwise(name, tirx.tanh, x)
+
+
+@_instruction
+def relu(x: Tensor, *, slope: float, name: str) -> Tensor:
+    low = const(slope, x)
+    if slope == 0.0:
+        return pointwise(name, lambda v: tirx.max(v, low), x)
+    return pointwise(name, lambda v: tirx.max(v * low, v), x)
+
+
+@_instruction
+def softmax(x: Tensor, *, axis: str, name: str) -> Tensor:
+    shape = shape_of(x)
+    at = axis_index(axis, len(shape))
+    largest = along(x, at, te.max, "largest")
+    shifted = te.compute(
+        shape,
+        lambda *i: tirx.exp(x(*i) - largest(*i[:at], *i[at + 1 :])),
+        name="keep_exp",
+    )
+    total = along(shifted, at, te.sum, "total")
+    return te.compute(
+        shape, lambda *i: shifted(*i) / total(*i[:at], *i[at + 1 :]), name=name
+    )
+
+
+def along(x: Tensor, at: int, combine: Callable[..., Any], name: str) -> Tensor:
+    """Aggregation over one axis, which disappears."""
+    shape = shape_of(x)
+    k = te.reduce_axis((0, shape[at]), name="ci")
+    return te.compute(
+        shape[:at] + shape[at + 1 :],
+        lambda *i: combine(x(*i[:at], k, *i[at:]), axis=[k]),
+        name=name,
+    )
+
+
+def _aggregate(
+    values: Sequence[Tensor],
+    axis: str,
+    name: str,
+    combine: Callable[..., Any],
+    pair: Callable[[Any, Any], Any],
+) -> Tensor:
+    if axis:
+        return along(values[0], axis_index(axis, len(values[0].shape)), combine, name)
+    return pointwise(name, lambda *parts: reduce(pair, parts), *values)
+
+
+@_instruction
+def sum_(*values: Tensor, axis: str, name: str) -> Tensor:
+    return _aggregate(values, axis, name, te.sum, lambda a, b: a + b)
+
+
+@_instruction
+def mean(*values: Tensor, axis: str, name: str) -> Tensor:
+    if axis:
+        at = axis_index(axis, len(values[0].shape))
+        count = shape_of(values[0])[at]
+    else:
+        count = len(values)
+    total = _aggregate(values, axis, f"{name}_sum", te.sum, lambda a, b: a + b)
+    return pointwise(name, lambda v: v * const(1.0 / count, total), total)
+
+
+@_instruction
+def max_(*values: Tensor, axis: str, name: str) -> Tensor:
+    return _aggregate(values, axis, name, te.max, tirx.max)
+
+
+@_instruction
+def min_(*values: Tensor, axis: str, name: str) -> Tensor:
+    return _aggregate(values, axis, name, te.min, tirx.min)
+
+
+@_instruction
+def weighted_mean(x: Tensor, w: Tensor, *, axis: str, name: str) -> Tensor:
+    at = axis_index(axis, len(x.shape))
+    scaled = te.compute(
+        shape_of(x), lambda *i: x(*i) * w(i[at]), name=f"{name}_scaled"
+    )
+    k = te.reduce_axis((0, shape_of(w)[0]), name="ci")
+    total = te.compute((1,), lambda _: te.sum(w(k), axis=[k]), name=f"{name}_total")
+    summed = along(scaled, at, te.sum, f"{name}_sum")
+    return te.compute(shape_of(summed), lambda *i: summed(*i) / total(0), name=name)
+
+
+@_instruction
+def concat(*values: Tensor, axis: str, name: str) -> Tensor:
+    at = axis_index(axis, len(values[0].shape))
+    lengths = [shape_of(v)[at] for v in values]
+    shape = list(shape_of(values[0]))
+    shape[at] = sum(lengths)
+
+    def element(*i: Any) -> Any:
+        end = shape[at] - lengths[-1]
+        found = values[-1](*i[:at], i[at] - end, *i[at + 1 :])
+        for v, length in zip(reversed(values[:-1]), reversed(lengths[:-1])):
+            start, end = end - length, end
+            part = v(*i[:at], i[at] - start, *i[at + 1 :])
+            found = tirx.if_then_else(i[at] < end, part, found)
+            end = start
+        return found
+
+    return te.compute(shape, element, name=name)
+
+
+@_instruction
+def reshape(x: Tensor, *, shape: tuple[int, ...], name: str) -> Tensor:
+    source = shape_of(x)
+
+    def element(*i: Any) -> Any:
+        flat: Any = 0
+        for index, extent in zip(i, shape):
+            flat = flat * extent + index
+        index = []
+        for extent in reversed(source):
+            index.append(flat % extent)
+            flat = flat // extent
+        return x(*reversed(index))
+
+    return te.compute(shape, element, name=name)
+
+
+@_instruction
+def transpose(x: Tensor, *, axes: tuple[int, ...], name: str) -> Tensor:
+    source = shape_of(x)
+    places = [axes.index(axis) for axis in range(len(axes))]
+    return te.compute(
+        tuple(source[axis] for axis in axes),
+        lambda *i: x(*(i[place] for place in places)),
+        name=name,
+    )
+
+
+@_instruction
+def resize(x: Tensor, *, size: tuple[int, int], name: str) -> Tensor:
+    n, c, h, w = shape_of(x)
+    return te.compute(
+        (n, c, *size),
+        lambda b, o, i, j: x(b, o, i * h // size[0], j * w // size[1]),
+        name=name,
+    )
+
+
+@_instruction
+def matmul(a: Tensor, b: Tensor, *, name: str) -> Tensor:
+    k = te.reduce_axis((0, shape_of(a)[-1]), name="ci")
+    batch = shape_of(a)[:-2] or shape_of(b)[:-2]
+
+    def element(*i: Any) -> Any:
+        left = a(*(i[:-2] if len(a.shape) > 2 else ()), i[-2], k)
+        right = b(*(i[:-2] if len(b.shape) > 2 else ()), k, i[-1])
+        return te.sum(left * right, axis=[k])
+
+    return te.compute(
+        (*batch, shape_of(a)[-2], shape_of(b)[-1]), element, name=name
+    )
+
+
+def padded(
+    x: Tensor, padding: Padding, extent: tuple[int, int], fill: Any, phases: int = 1
+) -> Tensor:
+    """``x`` on a grid of ``extent`` that starts ``padding`` before it, ``fill`` outside.
+
+    With ``phases`` p the columns are [H, p, W / p]: column c at [c % p, c // p], so that
+    a window moving by p reads neighbours.
+    """
+    n, c, h, w = shape_of(x)
+    top, _, left, _ = padding
+
+    def at(b: Any, o: Any, row: Any, column: Any) -> Any:
+        i, j = row - top, column - left
+        inside = tirx.all(i >= 0, i < h, j >= 0, j < w)
+        return tirx.if_then_else(inside, x(b, o, i, j), fill)
+
+    if phases == 1:
+        return te.compute((n, c, *extent), at, name="pad")
+    rows, columns = extent
+    return te.compute(
+        (n, c, rows, phases, -(-columns // phases)),
+        lambda b, o, i, phase, j: at(b, o, i, j * phases + phase),
+        name="pad",
+    )
+
+
+@_instruction
+def cross_correlation(
+    x: Tensor,
+    w: Tensor,
+    *,
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    padding: Padding,
+    name: str,
+) -> Tensor:
+    n, _, height, width = shape_of(x)
+    outputs, per_group, taps_h, taps_w = shape_of(w)
+    extent = (height + padding[0] + padding[1], width + padding[2] + padding[3])
+    rows = (extent[0] - dilation[0] * (taps_h - 1) - 1) // stride[0] + 1
+    columns = (extent[1] - dilation[1] * (taps_w - 1) - 1) // stride[1] + 1
+    grid = padded(x, padding, extent, const(0, x))
+    kh = te.reduce_axis((0, taps_h), name="kh")
+    kw = te.reduce_axis((0, taps_w), name="kw")
+    per = outputs // groups
+    return te.compute(
+        (n, outputs, per_group, rows, columns),
+        lambda b, o, c, i, j: te.sum(
+            grid(
+                b,
+                o // per * per_group + c,
+                i * stride[0] + kh * dilation[0],
+                j * stride[1] + kw * dilation[1],
+            )
+            * w(o, c, kh, kw),
+            axis=[kh, kw],
+        ),
+        name=name,
+    )
+
+
+def _pool(
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: Padding,
+    combine: Callable[..., Any],
+    fill: Any,
+    name: str,
+) -> Tensor:
+    n, c, height, width = shape_of(x)
+    extent = (height + padding[0] + padding[1], width + padding[2] + padding[3])
+    rows, columns = ((extent[d] - kernel[d]) // stride[d] + 1 for d in (0, 1))
+    grid = padded(x, padding, extent, fill)
+    kh = te.reduce_axis((0, kernel[0]), name="kh")
+    kw = te.reduce_axis((0, kernel[1]), name="kw")
+    return te.compute(
+        (n, c, rows, columns),
+        lambda b, o, i, j: combine(
+            grid(b, o, i * stride[0] + kh, j * stride[1] + kw), axis=[kh, kw]
+        ),
+        name=name,
+    )
+
+
+@_instruction
+def max_pool(
+    x: Tensor,
+    *,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: Padding,
+    name: str,
+) -> Tensor:
+    return _pool(x, kernel, stride, padding, te.max, te.min_value(x.dtype), name)
+
+
+def window_average(
+    total: Tensor,
+    x: Tensor,
+    *,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: Padding,
+    include_pad: bool,
+    name: str,
+) -> Tensor:
+    """Sums of windows divided by the number of elements, or of those inside ``x``."""
+    shape = shape_of(total)
+    inside = include_pad or padding == (0, 0, 0, 0)
+    if inside:
+        share = const(1.0 / (kernel[0] * kernel[1]), total)
+        return te.compute(shape, lambda *i: total(*i) * share, name=name)
+
+    def count(index: Any, d: int) -> Any:
+        start = index * stride[d] - padding[2 * d]
+        end = tirx.min(start + kernel[d], shape_of(x)[2 + d])
+        return end - tirx.max(start, 0)
+
+    return te.compute(
+        shape,
+        lambda b, o, i, j: total(b, o, i, j)
+        / tirx.Cast(total.dtype, count(i, 0) * count(j, 1)),
+        name=name,
+    )
+
+
+@_instruction
+def avg_pool(
+    x: Tensor,
+    *,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: Padding,
+    include_pad: bool,
+    name: str,
+) -> Tensor:
+    total = _pool(x, kernel, stride, padding, te.sum, const(0, x), f"{name}_sum")
+    return window_average(
+        total,
+        x,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        include_pad=include_pad,
+        name=name,
+    )
+
+
+@_instruction
+def tile(x: Tensor, *, name: str, **_: int) -> Tensor:
+    return pointwise(name, lambda v: v, x)
+
+
+@_instruction
+def unroll(x: Tensor, *, name: str, **_: int) -> Tensor:
+    return pointwise(name, lambda v: v, x)

@@ -1,0 +1,284 @@
+"""Tile sizes: which loops a kernel has, which sizes are legal, which are the default.
+
+Plain arithmetic on a machine's data, without TVM: the search mutates in this space and
+the analytical latency model sees the same sizes as the code generator.
+
+The inner (register) tile of a kernel is a block of outputs that stays in registers
+while the reduction loops run around it. One loop of it is vectorised:
+
+- dense convolution: ``co``. One step of the reduction loads ``co / lanes`` vectors of
+  packed weights and ``ho * wo`` inputs, and issues ``co / lanes * ho * wo`` FMAs.
+- depth-wise convolution and pooling, whose inputs differ for every channel: ``wo``.
+- matmul: the columns, that is the last loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from math import ceil, prod
+from typing import Protocol
+
+from gos_fx.ir.fusion import Kernel
+from gos_fx.ir.types import AXES, Type
+
+POOLS = ("max_pool", "avg_pool")
+REDUCTIONS = ("sum", "mean", "max", "min", "weighted_mean")
+REDUCTION_LOOPS = ("ci", "kh", "kw")
+# Fewer output channels per group than this do not fill a vector of four lanes.
+DENSE_CHANNELS = 4
+# More statements than this in an unrolled body only cost instruction cache.
+MAX_BODY = 512
+# Rows of the tile tried for the default; more reuse weights no better.
+_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
+
+
+class Core(Protocol):
+    """The fields of ``gos_fx.targets.target.Machine`` that tile sizes depend on."""
+
+    @property
+    def simd_bits(self) -> int: ...
+    @property
+    def vector_registers(self) -> int: ...
+    @property
+    def fma_per_cycle(self) -> float: ...
+    @property
+    def load_bytes_per_cycle(self) -> float: ...
+    @property
+    def l2_bytes(self) -> int: ...
+
+
+def concrete(type: Type) -> tuple[int, ...]:
+    """The shape of a type without symbols."""
+    return tuple(int(dim) for dim in type.shape)  # type: ignore[arg-type]
+
+
+def is_dense(kernel: Kernel, types: Mapping[str, Type]) -> bool:
+    """A summed cross-correlation with enough outputs per group to vectorise them."""
+    if not kernel.is_summed:
+        return False
+    outputs = concrete(types[kernel.anchor.operands[1]])[0]
+    return outputs // int(kernel.anchor.attr("groups")) >= DENSE_CHANNELS
+
+
+def is_windowed(kernel: Kernel, types: Mapping[str, Type]) -> bool:
+    """Pooling, or a summed cross-correlation that is not dense."""
+    if kernel.anchor.opcode in POOLS:
+        return True
+    return kernel.is_summed and not is_dense(kernel, types)
+
+
+def extents(kernel: Kernel, types: Mapping[str, Type]) -> dict[str, int]:
+    """Extent of every loop of the kernel by its name."""
+    output = concrete(kernel.nodes[-1].type)
+    loops = dict(zip(AXES[len(output)], output, strict=True))
+    anchor = kernel.anchor
+    if anchor.opcode == "cross_correlation":
+        _, loops["ci"], loops["kh"], loops["kw"] = concrete(types[anchor.operands[1]])
+    elif anchor.opcode == "matmul":
+        loops["ci"] = concrete(types[anchor.operands[0]])[-1]
+    elif anchor.opcode in POOLS:
+        loops["kh"], loops["kw"] = anchor.attr("kernel")
+    elif anchor.opcode in REDUCTIONS and anchor.attr("axis"):
+        source = concrete(types[anchor.operands[0]])
+        loops["ci"] = prod(source) // prod(concrete(anchor.type))
+    return loops
+
+
+def vector_loop(kernel: Kernel, types: Mapping[str, Type]) -> str:
+    """The loop of the inner tile that is vectorised."""
+    return "co" if is_dense(kernel, types) else AXES[kernel.nodes[-1].type.rank][-1]
+
+
+def tiled_loops(kernel: Kernel, types: Mapping[str, Type]) -> tuple[str, ...]:
+    """The loops that may have an inner tile: those of the output."""
+    return AXES[kernel.nodes[-1].type.rank]
+
+
+def clamp(tile: Mapping[str, int], extents: Mapping[str, int]) -> dict[str, int]:
+    """Sizes brought into 1..extent; names that are no loop of this kernel dropped."""
+    return {
+        loop: max(1, min(size, extents[loop]))
+        for loop, size in tile.items()
+        if loop in extents
+    }
+
+
+def legal_tiles(kernel: Kernel, types: Mapping[str, Type]) -> dict[str, tuple[int, ...]]:
+    """Sizes worth trying for each loop: divisors, multiples of vectors, the extent."""
+    sizes = extents(kernel, types)
+    usual = (1, 2, 3, 4, 6, 7, 8, 10, 12, 14, 16, 24, 28, 32, 48, 64)
+    return {
+        loop: tuple(s for s in usual if s <= sizes[loop]) or (1,)
+        for loop in tiled_loops(kernel, types)
+    }
+
+
+def legal_unrolls(
+    kernel: Kernel, types: Mapping[str, Type]
+) -> dict[str, tuple[int, ...]]:
+    """Factors for each loop: its divisors up to 8."""
+    return {
+        loop: tuple(f for f in range(1, 9) if extent % f == 0)
+        for loop, extent in extents(kernel, types).items()
+    }
+
+
+def accumulator_budget(machine: Core) -> int:
+    """Vector registers for the tile: the rest holds weights, inputs and addresses.
+
+    Half of 32 registers, as LLVM keeps up to 12 loads in flight around it (seen in its
+    code for Cortex-A53 and AVX-512: 20 or more accumulators spill); 12 of 16.
+    """
+    return min(16, machine.vector_registers * 3 // 4)
+
+
+def default_tile(
+    kernel: Kernel, types: Mapping[str, Type], machine: Core
+) -> dict[str, int]:
+    """Sizes of the inner tile, one for each output loop.
+
+    The cheapest of the tiles that fit the registers, by the cycles that FMAs and loads
+    need for all steps, tails included. Sizes in ``kernel.tile`` are kept and the others
+    chosen to go with them.
+    """
+    sizes = extents(kernel, types)
+    fixed = clamp(dict(kernel.tile), sizes)
+    names = tiled_loops(kernel, types)
+    tile = {loop: 1 for loop in names}
+    if is_dense(kernel, types) or kernel.anchor.opcode == "matmul":
+        rows = names[-2:] if is_dense(kernel, types) else (names[-2],)
+        tile |= _cheapest(kernel, sizes, fixed, machine, _dense_choices, rows, types)
+    elif is_windowed(kernel, types):
+        tile |= _cheapest(
+            kernel, sizes, fixed, machine, _window_choices, ("ho",), types
+        )
+    else:
+        tile[names[-1]] = min(sizes[names[-1]], 4 * lanes(machine))
+    return tile | {loop: size for loop, size in fixed.items() if loop in tile}
+
+
+def default_unroll(
+    kernel: Kernel, types: Mapping[str, Type], tile: Mapping[str, int], machine: Core
+) -> dict[str, int]:
+    """Unroll factors of all loops: ``kernel.unroll``, and kw where the body stays small.
+
+    With kw unrolled, neighbouring taps share the inputs that are already in registers.
+    Factors are brought down to a divisor of the loop.
+    """
+    sizes = extents(kernel, types)
+    factors = dict(kernel.unroll)
+    if "kw" in sizes and "kw" not in factors:
+        taps = sizes["kw"]
+        vectors = tile_vectors(kernel, types, tile, machine)
+        small = vectors <= accumulator_budget(machine) and vectors * taps <= MAX_BODY
+        factors["kw"] = taps if small and taps <= 7 else 1
+    if is_windowed(kernel, types):
+        factors["kw"] = sizes["kw"]  # the phase of a strided input must be constant
+    outer = {loop: ceil(sizes[loop] / tile.get(loop, 1)) for loop in sizes}
+    return {
+        loop: max(f for f in range(1, min(factor, outer[loop]) + 1) if not outer[loop] % f)
+        for loop, factor in factors.items()
+        if loop in sizes and factor >= 1
+    }
+
+
+def lanes(machine: Core) -> int:
+    """float32 elements of a vector register."""
+    return machine.simd_bits // 32
+
+
+def tile_vectors(
+    kernel: Kernel, types: Mapping[str, Type], tile: Mapping[str, int], machine: Core
+) -> int:
+    """Vector registers that the accumulators of an inner tile take."""
+    vector = vector_loop(kernel, types)
+    others = prod(tile.get(n, 1) for n in tiled_loops(kernel, types) if n != vector)
+    return ceil(tile.get(vector, 1) / lanes(machine)) * others
+
+
+def outputs_first(
+    kernel: Kernel, types: Mapping[str, Type], tile: Mapping[str, int], machine: Core
+) -> bool:
+    """Whether the loop over output channels goes outside that over rows.
+
+    Outside, weights are read once and the input once per block of channels; inside,
+    the input once and the weights once per block of rows. What fits half of the L2
+    cache is only read once from memory anyway.
+    """
+    sizes = extents(kernel, types)
+    weights = 4 * sizes["co"] * sizes["ci"] * sizes["kh"] * sizes["kw"]
+    inputs = 4 * prod(concrete(types[kernel.anchor.operands[0]])[1:])
+    half = machine.l2_bytes // 2
+    channel_blocks = ceil(sizes["co"] / tile["co"])
+    row_blocks = ceil(sizes["ho"] / tile["ho"])
+    outside = weights + inputs * (1 if inputs <= half else channel_blocks)
+    inside = inputs + weights * (1 if weights <= half else row_blocks)
+    return outside <= inside
+
+
+def _cheapest(kernel, sizes, fixed, machine, choices, rows, types):  # type: ignore[no-untyped-def]
+    """The tile of least cost; ties go to the first, that is the smallest."""
+    vector = vector_loop(kernel, types)
+    spaces = {loop: _row_sizes(sizes[loop]) for loop in rows}
+    spaces[vector] = choices(sizes[vector], machine)
+    for loop in spaces:
+        if loop in fixed:
+            spaces[loop] = (fixed[loop],)
+    best: tuple[float, dict[str, int]] | None = None
+    budget = accumulator_budget(machine)
+    strided = max(kernel.anchor.attrs.get("stride", (1, 1))) > 1
+    # Strided inputs cannot share a load between neighbouring columns.
+    budget -= 2 if strided and machine.vector_registers >= 32 else 0
+    for values in product(*spaces.values()):
+        tile = dict(zip(spaces, values, strict=True))
+        vectors = tile_vectors(kernel, types, tile, machine)
+        if vectors > budget and best is not None:
+            continue
+        cost = _cycles(kernel, types, tile, sizes, machine)
+        if best is None or cost < best[0] * (1 - 1e-9) or best[0] == float("inf"):
+            best = (cost if vectors <= budget else float("inf"), tile)
+    assert best is not None
+    return best[1]
+
+
+def _row_sizes(extent: int) -> tuple[int, ...]:
+    return tuple(sorted({*(r for r in _ROWS if r < extent), min(extent, _ROWS[-1])}))
+
+
+def _dense_choices(extent: int, machine: Core) -> tuple[int, ...]:
+    width = lanes(machine)
+    sizes = [width * n for n in (1, 2, 3, 4, 6, 8) if width * n < extent + width]
+    return tuple(sizes)
+
+
+def _window_choices(extent: int, machine: Core) -> tuple[int, ...]:
+    width = lanes(machine)
+    whole = [w for w in range(1, min(extent, 4 * width) + 1) if extent % w == 0]
+    vectors = [width * n for n in (1, 2, 3, 4) if width * n < extent]
+    return tuple(sorted({*whole, *vectors}))
+
+
+def _cycles(
+    kernel: Kernel,
+    types: Mapping[str, Type],
+    tile: Mapping[str, int],
+    sizes: Mapping[str, int],
+    machine: Core,
+) -> float:
+    """Cycles of one reduction step over all tiles of the output."""
+    tiles = prod(ceil(sizes[loop] / size) for loop, size in tile.items())
+    vector = vector_loop(kernel, types)
+    wide = ceil(tile[vector] / lanes(machine))
+    rows = prod(size for loop, size in tile.items() if loop != vector)
+    register_bytes = machine.simd_bits // 8
+    fma = wide * rows / machine.fma_per_cycle
+    if is_windowed(kernel, types):
+        load = (wide * rows * register_bytes + 4) / machine.load_bytes_per_cycle
+        # A vector that crosses the end of a row is stored element by element.
+        tail = 0.5 * wide * rows if sizes[vector] % tile[vector] else 0.0
+        return tiles * (fma + load + tail + 1)
+    load = (wide * register_bytes + 4 * rows) / machine.load_bytes_per_cycle
+    # FMA latency: fewer accumulators than about 8 cannot keep the unit busy.
+    latency = 8 / machine.fma_per_cycle if wide * rows < 8 else 0
+    return tiles * (max(fma, load, latency) + 0.25 * min(fma, load) + 1)
