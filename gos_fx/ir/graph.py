@@ -7,7 +7,7 @@ without symbols is *concrete*. Both are the same class, text and hash included.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -191,7 +191,7 @@ def _instantiate_node(
             kernel=kernel,
             dilation=dilation,
             stride=attributes["stride"],
-            site_strided=node.attr("stride") != attributes["stride"],
+            site_strided=[isinstance(s, Expr) for s in node.attr("stride")],
             bindings=bindings,
         )
     if node.declaration.schedule:
@@ -212,7 +212,7 @@ def solve_padding(
     kernel: tuple[int, int],
     dilation: tuple[int, int],
     stride: tuple[int, int],
-    site_strided: bool,
+    site_strided: Sequence[bool],
     bindings: Mapping[str, int],
 ) -> tuple[int, int, int, int]:
     """``(top, bottom, left, right)`` that gives the output size (negative: crop).
@@ -224,7 +224,7 @@ def solve_padding(
     for i, name in enumerate("hw"):
         reach = dilation[i] * (kernel[i] - 1) + 1
         total = (result[i] - 1) * stride[i] + reach - source[i]
-        if site_strided:
+        if site_strided[i]:
             original = bindings[f"D_{name}"] * (bindings[f"K_{name}"] - 1)
             before = bindings[f"P_{name}"] + (reach - 1 - original) // 2
         else:

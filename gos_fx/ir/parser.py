@@ -33,10 +33,11 @@ def parse(text: str) -> Graph:
 
 def _graph(function: ast.FunctionDef) -> Graph:
     builder = Builder(function.name)
-    arguments = function.args.args
-    defaults = [None] * (len(arguments) - len(function.args.defaults))
+    declared = function.args
+    for argument in declared.args:
+        builder.input(argument.arg, _type(argument.annotation))
     for argument, default in zip(
-        arguments, [*defaults, *function.args.defaults], strict=True
+        declared.kwonlyargs, declared.kw_defaults, strict=True
     ):
         init = None if default is None else _projection(default)
         builder.input(argument.arg, _type(argument.annotation), init)
@@ -52,10 +53,10 @@ def _graph(function: ast.FunctionDef) -> Graph:
     if output is None or output not in builder.types:
         raise ParseError("no value is returned", where=function.name)
     graph = builder.build(output)
-    declared = _type(function.returns)
-    if declared != graph.result:
+    promised = _type(function.returns)
+    if promised != graph.result:
         raise ParseError(
-            f"declared to return {declared}, but returns {graph.result}",
+            f"declared to return {promised}, but returns {graph.result}",
             where=function.name,
         )
     return graph

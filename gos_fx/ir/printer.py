@@ -8,11 +8,13 @@ from gos_fx.ir.graph import Graph, Input
 
 
 def print_graph(graph: Graph) -> str:
-    """One ``def`` per graph: typed inputs, one instruction per line.
+    """One ``def`` per graph: feature maps, behind the star weights, then instructions.
 
     A weight's default is its projection; without one it is the original operator's.
     """
-    inputs = ", ".join(_input(value) for value in graph.inputs)
+    maps = [_input(value) for value in graph.maps]
+    weights = [_input(value) for value in graph.weights]
+    inputs = ", ".join([*maps, *(["*", *weights] if weights else [])])
     lines = [f"def {graph.name}({inputs}) -> {graph.result}:"]
     for node in graph.nodes:
         arguments = [*node.operands]

@@ -24,7 +24,7 @@ def verify(graph: Graph) -> Graph:
 
     Raises:
         VerifyError: a value is used before it is defined or never used, a type is not
-            what the instruction gives, a value has two tiles, or the output does not
+            what the instruction gives, a value has two tiles or unrolls, or the output does not
             depend on the feature map.
     """
     _check_ssa(graph)
@@ -108,12 +108,12 @@ def _check_reach(graph: Graph) -> None:
 
 def _check_schedule(graph: Graph) -> None:
     for node in graph.nodes:
-        if node.opcode != "tile":
+        if not node.declaration.schedule:
             continue
         source = node.operands[0]
         while source in graph.by_name and graph.by_name[source].declaration.schedule:
-            if graph.by_name[source].opcode == "tile":
-                raise VerifyError(f"{source} has two tiles", where=graph.name)
+            if graph.by_name[source].opcode == node.opcode:
+                raise VerifyError(f"{source} has two of {node.opcode}", graph.name)
             source = graph.by_name[source].operands[0]
         if source not in graph.by_name:
-            raise VerifyError("a tile stands on no instruction", where=graph.name)
+            raise VerifyError(f"{node.opcode} stands on no instruction", graph.name)
