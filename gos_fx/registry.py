@@ -54,7 +54,7 @@ class Registry(Generic[T]):
 
     def near(self, name: str) -> tuple[str, ...]:
         """At most three names that look like ``name``, the nearest first."""
-        return tuple(difflib.get_close_matches(name, self._entries, n=3, cutoff=0.5))
+        return tuple(difflib.get_close_matches(name, self._entries, n=3, cutoff=0.6))
 
     def suggest(self, name: str) -> str:
         """A sentence that helps who wrote ``name``."""

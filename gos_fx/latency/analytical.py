@@ -1,0 +1,171 @@
+"""The analytical source: a roofline of each kernel from the target's data.
+
+It needs neither board nor compiler and takes well under a millisecond for an operator.
+It sees the tile and the unrolling that the code generator will use.
+"""
+
+from __future__ import annotations
+
+from math import ceil, prod
+
+from gos_fx.errors import BadOption
+from gos_fx.ir.fusion import Kernel, partition
+from gos_fx.ir.graph import Graph, Node
+from gos_fx.kernels import tiles
+from gos_fx.latency.model import Estimate, total
+from gos_fx.latency.nest import nest_of
+from gos_fx.latency.roofline import (
+    LOOP_CYCLES,
+    Cost,
+    cost_of_nest,
+    cost_of_stream,
+    scalar_load_cycles,
+)
+from gos_fx.targets.target import Machine, Target
+
+SOURCE = "analytical"
+# Relative error of every number of this source. An assumption, not a measurement: no
+# operator has been compared with a board yet, and the constants of the roofline are
+# uncalibrated. Half to one and a half times is what such models reach unfitted.
+RELATIVE_ERROR = 0.5
+# The part of it that does not cancel when two operators are compared on one target.
+# An assumption as well: a wrong clock, rate or overhead moves both alike.
+RELATIVE_NOISE = 0.1
+# Cycles that a kernel costs before its first and after its last instruction: the call
+# out of the virtual machine, and with threads their start and end. Assumptions.
+CALL_CYCLES = 3000.0
+THREADS_CYCLES = 4000.0
+# Cycles of one vector of instructions that are not one FMA. Division and square root
+# as LLVM's scheduling models of in-order cores have them, for four lanes; exponentials
+# as polynomials of about 16 instructions. Others take one cycle for each operand pair.
+_MOVES = ("concat", "transpose", "resize", "reshape")
+_VECTOR_CYCLES = {"div": 16.0, "sqrt": 16.0, "exp": 16.0, "sigmoid": 34.0, "tanh": 36.0}
+
+
+def kernel_latency(
+    kernel: Kernel, graph: Graph, target: Target, threads: int | None = None
+) -> Estimate:
+    """Latency of one kernel of a concrete graph, at the sizes of the graph.
+
+    A kernel that depends on weights alone is run at compile time and takes nothing.
+
+    Raises:
+        BadOption: the graph is a template, or ``threads`` is below one.
+    """
+    if not graph.is_concrete:
+        raise BadOption(
+            f"{graph.name} is a template",
+            where=f"symbols {', '.join(sorted(graph.symbols))}",
+            do="Instantiate it at a site first.",
+        )
+    threads = _threads(target, threads)
+    if kernel.nodes[-1].type.role != "map":
+        return Estimate(0.0, 0.0, SOURCE, target.name, 0.0)
+    machine = target.machine
+    cost = _cost(kernel, graph, machine)
+    return _estimate(cost, target, threads)
+
+
+def graph_latency(graph: Graph, target: Target, threads: int | None = None) -> Estimate:
+    """Latency of a concrete graph: its kernels one after the other.
+
+    Raises:
+        BadOption: the graph is a template, or ``threads`` is below one.
+    """
+    kernels = partition(graph)
+    each = (kernel_latency(kernel, graph, target, threads) for kernel in kernels)
+    return total(each, SOURCE, target.name)
+
+
+def traffic_latency(
+    bytes: float, flops: float, target: Target, threads: int | None = None
+) -> Estimate:
+    """Latency of an operator of which only its traffic and arithmetic are known.
+
+    For operators without lowering: ``bytes`` are read or written once, ``flops`` run at
+    a quarter of the peak rate, which is assumed. The source says "analytical-traffic".
+
+    Raises:
+        BadOption: ``threads`` is below one.
+    """
+    threads = _threads(target, threads)
+    machine = target.machine
+    peak_per_cycle = 2 * machine.lanes * machine.fma_per_cycle
+    cycles = max(4 * flops / peak_per_cycle, bytes / machine.load_bytes_per_cycle)
+    dram = 0.0 if bytes <= machine.cache_bytes() else bytes
+    cost = Cost(cycles, dram, parts=machine.cores)
+    return _estimate(cost, target, threads, source=f"{SOURCE}-traffic")
+
+
+def _threads(target: Target, threads: int | None) -> int:
+    if threads is None:
+        return target.threads
+    if threads < 1:
+        raise BadOption(
+            f"{threads} threads", where="argument threads", do="Give 1 or more."
+        )
+    return min(threads, target.machine.cores)
+
+
+def _estimate(
+    cost: Cost, target: Target, threads: int, source: str = SOURCE
+) -> Estimate:
+    overhead = CALL_CYCLES + (THREADS_CYCLES if threads > 1 and cost.parts > 1 else 0.0)
+    seconds = cost.seconds(target.machine, threads) + overhead / target.machine.clock_hz
+    return Estimate(
+        seconds,
+        RELATIVE_ERROR * seconds,
+        source,
+        target.name,
+        RELATIVE_NOISE * seconds,
+    )
+
+
+def _cost(kernel: Kernel, graph: Graph, machine: Machine) -> Cost:
+    nest = nest_of(kernel, graph, machine)
+    if nest is not None:
+        first = 2 if kernel.is_summed else 1
+        finish = sum(_vector_cycles(node) for node in kernel.nodes[first:])
+        return cost_of_nest(nest, machine, finish)
+    if kernel.anchor.opcode == "reshape":
+        return Cost(0.0, 0.0)  # another shape of the same bytes
+    return _streaming(kernel, graph, machine)
+
+
+def _streaming(kernel: Kernel, graph: Graph, machine: Machine) -> Cost:
+    """Each operand read once, the result written once: all that has no nest."""
+    types = graph.types
+    shape = tiles.concrete(kernel.nodes[-1].type)
+    elements = {kernel.output: prod(shape)}
+    for name in kernel.inputs:
+        elements[name] = prod(tiles.concrete(types[name]))
+    # Work is counted on the larger side of a reduction.
+    read = max(prod(tiles.concrete(types[name])) for name in kernel.inputs)
+    points = max(elements[kernel.output], read)
+    tile = tiles.default_tile(kernel, types, machine)
+    unroll = tiles.default_unroll(kernel, types, tile, machine)
+    last = tiles.vector_loop(kernel, types)
+    extent, size = shape[-1], tile.get(last, 1)
+    # Vectors issued for each that is filled: tails of rows, and tiles below a vector.
+    wide = ceil(extent / size) * ceil(size / machine.lanes) * machine.lanes / extent
+    vectors = points / machine.lanes * wide
+    arithmetic = vectors * sum(_vector_cycles(node) for node in kernel.nodes)
+    if kernel.anchor.opcode == "transpose":  # one number at a time
+        arithmetic += points * scalar_load_cycles(machine)
+    rounds = points / (size * prod(v for k, v in tile.items() if k != last))
+    arithmetic += LOOP_CYCLES * rounds / unroll.get(last, 1)
+    parts = max(1, prod(shape[:-1]))
+    return cost_of_stream(elements, machine, arithmetic, parts)
+
+
+def _vector_cycles(node: Node) -> float:
+    """Cycles for one vector of the larger of an instruction's operand and result."""
+    if node.opcode == "softmax":  # maximum, difference, exponential, sum, division
+        return 3.0 + _VECTOR_CYCLES["exp"] + _VECTOR_CYCLES["div"]
+    if node.opcode == "relu":
+        return 1.0 if node.attr("slope") == 0.0 else 2.0
+    if node.opcode in _VECTOR_CYCLES:
+        return _VECTOR_CYCLES[node.opcode]
+    if node.opcode in _MOVES:
+        return 0.0
+    return float(max(1, len(node.operands) - 1))

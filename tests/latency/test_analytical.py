@@ -1,0 +1,277 @@
+"""The analytical source: exact on a case computed by hand, sane in what it prefers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gos_fx.instructions  # noqa: F401  (fills the table of instructions)
+from gos_fx.errors import BadOption
+from gos_fx.ir.fusion import partition
+from gos_fx.ir.graph import Graph
+from gos_fx.ir.parser import parse
+from gos_fx.latency import analytical, roofline
+from gos_fx.latency.analytical import graph_latency, kernel_latency, traffic_latency
+from gos_fx.latency.nest import Nest, nest_of
+from gos_fx.targets import Target, get, names
+
+A53 = get("arm_a53")
+
+
+def conv(
+    inputs: int,
+    outputs: int,
+    size: int,
+    k: int = 3,
+    groups: int = 1,
+    stride: int = 1,
+    schedule: str = "",
+) -> Graph:
+    """Padded convolution and ReLU at a site; ``schedule`` is e.g. ``tile: co=8``."""
+    p = k // 2
+    out = (size + 2 * p - k) // stride + 1
+    lines = [
+        f"def f(x: map[1, {inputs}, {size}, {size}], "
+        f"w: weight[{outputs}, {inputs // groups}, {k}, {k}]) "
+        f"-> map[1, {outputs}, {out}, {out}]:",
+        f"    v0 = cross_correlation(x, w, stride=({stride}, {stride}), "
+        f"dilation=(1, 1), groups={groups}, padding=({p}, {p}, {p}, {p}))",
+        '    v1 = sum(v0, axis="ci")',
+        "    v2 = relu(v1, slope=0.0)",
+    ]
+    last = 2
+    for part in filter(None, schedule.split(";")):
+        opcode, sizes = part.split(":")
+        lines.append(f"    v{last + 1} = {opcode.strip()}(v{last}, {sizes})")
+        last += 1
+    return parse("\n".join([*lines, f"    return v{last}\n"]))
+
+
+def seconds(graph: Graph, target: Target = A53, threads: int | None = 1) -> float:
+    return graph_latency(graph, target, threads).seconds
+
+
+def nest(graph: Graph, target: Target = A53) -> Nest:
+    (kernel,) = partition(graph)
+    found = nest_of(kernel, graph, target.machine)
+    assert found is not None
+    return found
+
+
+def test_a_case_computed_by_hand() -> None:
+    """1x1 convolution 2 -> 4 of 2x2, tile of 4 channels by 2 columns, one thread.
+
+    A step loads one vector of weights and two inputs (3 cycles) and issues 2 FMAs, of
+    which a quarter shows: 3.5. A tile has 2 steps, 2 loop iterations of 2 cycles, 12 to
+    set up, and 2 vectors to clear (1), relu (1) and store lane by lane (4). There are
+    two tiles. 128 bytes of L1 refill take 8 cycles and hide. The maps are in the cache;
+    the weights, 32 bytes, come from DRAM.
+    """
+    machine = replace(
+        A53.machine,
+        clock_hz=1e9,
+        fma_latency_cycles=1.0,
+        load_bytes_per_cycle=16.0,
+        l2_bytes_per_cycle=16.0,
+        dram_bytes_per_s_1=1e9,
+    )
+    target = replace(A53, machine=machine)
+    graph = conv(2, 4, 2, k=1, schedule="tile: co=4, ho=1, wo=2; unroll: ci=1")
+    tile = 2 * 3.5 + 2 * 2 + 12 + 2 * (1 + 1 + 4)
+    expected = (2 * tile + analytical.CALL_CYCLES) / 1e9 + 32 / 1e9
+    estimate = graph_latency(graph, target, 1)
+    assert estimate.seconds == pytest.approx(expected, rel=1e-12)
+    assert estimate.error == pytest.approx(analytical.RELATIVE_ERROR * expected)
+    assert estimate.spread == pytest.approx(analytical.RELATIVE_NOISE * expected)
+    assert (estimate.source, estimate.target) == ("analytical", "arm_a53")
+
+
+@pytest.mark.parametrize("name", names())
+def test_never_faster_than_the_peak(name: str) -> None:
+    target = get(name)
+    for graph in (conv(64, 64, 28), conv(64, 64, 28, groups=64), conv(256, 256, 7)):
+        (kernel,) = partition(graph)
+        loops = nest_of(kernel, graph, target.machine)
+        assert loops is not None
+        outputs = 1
+        for extent in loops.outputs.values():
+            outputs *= extent
+        peak = 2 * outputs * loops.steps / target.machine.peak_flops
+        assert seconds(graph, target, None) > peak
+
+
+def test_a_large_convolution_is_near_the_peak() -> None:
+    for name in names():
+        machine = get(name).machine
+        peak = 2 * 64 * 64 * 9 * 56 * 56 / (machine.peak_flops / machine.cores)
+        assert peak < seconds(conv(64, 64, 56), get(name)) < 2 * peak
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    inputs=st.integers(1, 32),
+    outputs=st.integers(1, 16),
+    size=st.integers(4, 24),
+    more=st.integers(1, 8),
+)
+def test_more_work_is_never_faster(
+    inputs: int, outputs: int, size: int, more: int
+) -> None:
+    schedule = "tile: n=1, co=8, ho=1, wo=4; unroll: kw=3"
+    base = seconds(conv(inputs, 4 * outputs, size, schedule=schedule))
+    wider = conv(inputs, 4 * outputs + 4 * more, size, schedule=schedule)
+    deeper = conv(inputs + more, 4 * outputs, size, schedule=schedule)
+    larger = conv(inputs, 4 * outputs, size + more, schedule=schedule)
+    assert min(map(seconds, (wider, deeper, larger))) >= base
+
+
+def test_a_spilling_tile_is_slower() -> None:
+    fits = seconds(conv(64, 64, 56, schedule="tile: co=8, ho=1, wo=8"))
+    for spills in ("co=16, ho=1, wo=14", "co=8, ho=4, wo=8", "co=64, ho=1, wo=8"):
+        assert seconds(conv(64, 64, 56, schedule=f"tile: {spills}")) > 1.5 * fits
+
+
+def test_a_tile_that_leaves_tails_is_slower() -> None:
+    whole = seconds(conv(64, 64, 28, schedule="tile: co=8, ho=1, wo=7"))
+    tails = seconds(conv(64, 64, 28, schedule="tile: co=8, ho=1, wo=6"))
+    lanes = seconds(conv(64, 64, 28, schedule="tile: co=6, ho=1, wo=7"))
+    assert tails > whole and lanes > whole
+
+
+def test_few_accumulators_wait_for_each_other() -> None:
+    one = seconds(conv(64, 64, 28, schedule="tile: co=4, ho=1, wo=1"))
+    assert one > 3 * seconds(conv(64, 64, 28))
+
+
+def test_unrolling_saves_loop_instructions() -> None:
+    tile = "tile: co=8, ho=1, wo=7"
+    rolled = seconds(conv(64, 64, 28, schedule=f"{tile}; unroll: ci=1, kw=1"))
+    taps = seconds(conv(64, 64, 28, schedule=f"{tile}; unroll: ci=1, kw=3"))
+    more = seconds(conv(64, 64, 28, schedule=f"{tile}; unroll: ci=2, kh=3, kw=3"))
+    assert more < taps < rolled
+
+
+def test_unrolling_beyond_the_instruction_cache_is_slower() -> None:
+    loops = nest(conv(64, 64, 28, schedule="tile: co=8, ho=1, wo=7"))
+    fits = replace(loops, unroll={"kw": 3, "kh": 3, "ci": 4})
+    bursts = replace(loops, unroll={"kw": 3, "kh": 3, "ci": 64})
+    machine = replace(A53.machine, l2_bytes_per_cycle=1.0)
+    assert roofline.cycles_of_step(bursts, machine) > roofline.cycles_of_step(
+        fits, machine
+    )
+
+
+@pytest.mark.parametrize("name", names())
+def test_threads_help_but_not_for_nothing(name: str) -> None:
+    target, graph = get(name), conv(64, 64, 28)
+    cores = target.machine.cores
+    each = [seconds(graph, target, n) for n in range(1, cores + 1)]
+    if cores > 1:
+        assert each[0] / cores < each[-1] < each[0]
+    assert seconds(graph, target, cores + 7) == each[-1] == seconds(graph, target, None)
+
+
+def test_a_matrix_times_a_vector_is_bound_by_memory() -> None:
+    graph = parse(
+        "def f(x: map[1, 2048], w: weight[2048, 1000]) -> map[1, 1000]:\n"
+        "    v0 = matmul(x, w)\n"
+        "    return v0\n"
+    )
+    at_least = 4 * 2048 * 1000 / A53.machine.dram_bytes_per_s_all
+    assert at_least < seconds(graph, A53, 4) < 1.8 * at_least
+
+
+def test_depthwise_costs_less_than_dense_but_more_per_multiplication() -> None:
+    dense, depthwise = seconds(conv(64, 64, 28)), seconds(conv(64, 64, 28, groups=64))
+    assert depthwise < dense < 64 * depthwise
+    grouped = seconds(conv(64, 64, 28, groups=4))
+    assert depthwise < grouped < dense
+
+
+def test_weights_that_do_not_stay_in_the_cache_come_again() -> None:
+    loops = nest(conv(64, 64, 56, schedule="tile: co=8, ho=1, wo=8"))
+    image, filters = 4 * 64 * 56 * 56, 4 * 64 * 64 * 9
+    ample = roofline.traffic(loops, 1 << 40)
+    assert (ample["x"], ample["w"]) == (image, filters)
+    scarce = roofline.traffic(loops, 1 << 10)
+    assert scarce["w"] >= filters * 56 and scarce["x"] > image
+    middling = roofline.traffic(loops, 256 << 10)
+    assert ample["w"] <= middling["w"] <= scarce["w"]
+
+
+def test_what_depends_on_weights_alone_takes_no_time() -> None:
+    graph = parse(
+        "def f(x: map[4, 32], w: weight[16, 32]) -> map[4, 16]:\n"
+        "    v0 = transpose(w, axes=(1, 0))\n"
+        "    v1 = matmul(x, v0)\n"
+        "    return v1\n"
+    )
+    folded, matmul = partition(graph)
+    assert kernel_latency(folded, graph, A53, 1).seconds == 0.0
+    assert graph_latency(graph, A53, 1) == kernel_latency(matmul, graph, A53, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "result"),
+    [
+        ("max_pool(x, kernel=(2, 2), stride=(2, 2), padding=(0, 0, 0, 0))", "8, 8, 8"),
+        (
+            "avg_pool(x, kernel=(3, 3), stride=(1, 1), include_pad=False, "
+            "padding=(1, 1, 1, 1))",
+            "8, 16, 16",
+        ),
+        ('softmax(x, axis="co")', "8, 16, 16"),
+        ('mean(x, axis="wo")', "8, 16"),
+        ("add(x, x)", "8, 16, 16"),
+        ("sigmoid(x)", "8, 16, 16"),
+        ('concat(x, x, axis="co")', "16, 16, 16"),
+        ("transpose(x, axes=(0, 1, 3, 2))", "8, 16, 16"),
+        ("reshape(x, shape=(1, 2048))", "2048"),
+        ("resize(x, size=(32, 32))", "8, 32, 32"),
+        ("matmul(x, x)", "8, 16, 16"),
+    ],
+)
+@pytest.mark.parametrize("target", [get(name) for name in names()], ids=lambda t: t.name)
+def test_every_kind_of_kernel(line: str, result: str, target: Target) -> None:
+    graph = parse(
+        f"def f(x: map[1, 8, 16, 16]) -> map[1, {result}]:\n"
+        f"    v0 = {line}\n    return v0\n"
+    )
+    overhead = analytical.CALL_CYCLES / target.machine.clock_hz
+    assert overhead <= seconds(graph, target) < overhead + 1e-3
+
+
+def test_the_maps_of_a_convolution_that_are_not_summed_are_stored() -> None:
+    graph = parse(
+        "def f(x: map[1, 64, 28, 28], w: weight[64, 64, 3, 3]) "
+        "-> map[1, 64, 28, 28]:\n"
+        "    v0 = cross_correlation(x, w, stride=(1, 1), dilation=(1, 1), groups=1, "
+        "padding=(1, 1, 1, 1))\n"
+        '    v1 = max(v0, axis="ci")\n'
+        "    return v1\n"
+    )
+    stored = 4 * 64 * 64 * 28 * 28
+    assert seconds(graph) > stored / A53.machine.dram_bytes_per_s_1
+    assert seconds(graph) > 2 * seconds(conv(64, 64, 28))
+
+
+def test_traffic_is_labelled_and_grows() -> None:
+    small = traffic_latency(1e4, 1e4, A53, 1)
+    assert small.source == "analytical-traffic"
+    assert small.seconds < traffic_latency(1e7, 1e4, A53, 1).seconds
+    assert small.seconds < traffic_latency(1e4, 1e7, A53, 1).seconds
+    assert traffic_latency(1e7, 0, A53, 1).seconds > 1e7 / 4e9
+
+
+def test_bad_arguments() -> None:
+    template = parse(
+        "def f(x: map[N, C]) -> map[N, C]:\n"
+        "    v0 = relu(x, slope=0.0)\n    return v0\n"
+    )
+    with pytest.raises(BadOption, match=r"template \(symbols C, N\)"):
+        graph_latency(template, A53)
+    with pytest.raises(BadOption, match="argument threads"):
+        graph_latency(conv(4, 4, 4), A53, 0)
