@@ -1,0 +1,137 @@
+"""Network -> shared library, compiled in a subprocess.
+
+A crash inside the compiler cannot be caught, so it must not happen in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gos_fx.errors import CompileError
+from gos_fx.kernels.worker import ASSEMBLY_FILE, TIR_FILE, target_to_json
+from gos_fx.targets.target import Target
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What the compiler made.
+
+    Attributes:
+        library: the shared library, ``out_dir / "model.so"``.
+        seconds: wall-clock seconds of the whole compilation.
+        unscheduled: functions TVM made of torch operators that no schedule fits.
+        tir: the scheduled code as TVMScript, where ``listings`` was asked for.
+        assembly: the machine code as text, where ``listings`` was asked for.
+    """
+
+    library: Path
+    seconds: float
+    unscheduled: tuple[str, ...] = ()
+    tir: str = ""
+    assembly: str = ""
+
+
+def build(
+    graph_module: torch.nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    target: Target,
+    out_dir: Path,
+    threads: int | None = None,
+    *,
+    listings: bool = False,
+    timeout: float | None = None,
+) -> BuildResult:
+    """Compile a network whose operators are ``torch.ops.gos_fx.operator`` calls.
+
+    Args:
+        graph_module: in eval mode; torch operators between ours are compiled too.
+        example_inputs: fix the shapes.
+        target: decides code, default tiles and linker.
+        out_dir: gets ``model.so``; made if it is not there.
+        threads: of how many threads the code should make use; all cores by default.
+        listings: also give the code as text.
+        timeout: seconds after which the compiler is stopped.
+
+    Raises:
+        CompileError: the network cannot be exported, or the compiler refused it, died
+            or took longer than ``timeout``; the message names the stage.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="gos_fx_build_") as folder:
+        job = Path(folder)
+        _export(graph_module, example_inputs, job / "model.pt2")
+        description = target_to_json(target)
+        if threads is not None:
+            description["machine"]["cores"] = threads
+        text = json.dumps({"target": description, "listings": listings})
+        (job / "job.json").write_text(text)
+        _run_worker(job, timeout)
+        result = json.loads((job / "result.json").read_text())
+        library = out_dir / "model.so"
+        shutil.copyfile(job / "model.so", library)
+        return BuildResult(
+            library=library,
+            seconds=result["seconds"],
+            unscheduled=tuple(result["unscheduled"]),
+            tir=(job / TIR_FILE).read_text() if listings else "",
+            assembly=(job / ASSEMBLY_FILE).read_text() if listings else "",
+        )
+
+
+def _export(module: torch.nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(module, inputs)
+            torch.export.save(program, path)
+    except Exception as error:
+        raise CompileError(
+            f"torch.export refuses the network: {last_line(str(error))}",
+            where="stage export",
+            do="Every operator must be traceable with the shapes of example_inputs.",
+        ) from error
+
+
+def _run_worker(job: Path, timeout: float | None) -> None:
+    command = [sys.executable, "-m", "gos_fx.kernels.worker", str(job)]
+    try:
+        done: Any = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CompileError(
+            f"the compiler took longer than {timeout} s", where=_stage(job)
+        ) from error
+    if done.returncode == 0 and (job / "result.json").exists():
+        return
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise CompileError(
+            f"the compiler died of {name}",
+            where=_stage(job),
+            do="If memory was short (SIGKILL), compile with less running beside it.",
+        )
+    raise CompileError(last_line(done.stderr) or "no message", where=_stage(job))
+
+
+def _stage(job: Path) -> str:
+    path = job / "stage"
+    return f"stage {path.read_text() if path.exists() else 'start'}"
+
+
+def last_line(text: str) -> str:
+    """The last line that is not empty: TVM's messages embed whole programs."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""

@@ -1,0 +1,80 @@
+"""The compiling subprocess: ``python -m gos_fx.kernels.worker JOB_DIRECTORY``.
+
+Reads ``job.json`` and ``model.pt2`` and writes ``model.so`` and ``result.json``. The
+stage it is in stands in ``stage``, so that whoever started it can say where it died.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gos_fx.targets.target import Machine, Target
+
+# TVM's ARM back end knows these; LLVM prints them.
+TIR_FILE, ASSEMBLY_FILE = "model.tir", "model.s"
+
+
+def target_to_json(target: Target) -> dict[str, Any]:
+    """A target as plain data."""
+    return {**asdict(target), "tvm": dict(target.tvm)}
+
+
+def target_from_json(data: dict[str, Any]) -> Target:
+    """Inverse of :func:`target_to_json`."""
+    return Target(**{**data, "machine": Machine(**data["machine"])})
+
+
+def main(directory: Path) -> None:
+    """Compile the job in ``directory``."""
+    started = time.perf_counter()
+    _enter(directory, "start")
+    job = json.loads((directory / "job.json").read_text())
+    target = target_from_json(job["target"])
+    _enter(directory, "import tvm")
+    import torch
+
+    import gos_fx.instructions  # noqa: F401  (fills the instruction table)
+    import gos_fx.ir.opaque  # noqa: F401  (registers the custom operator)
+    from gos_fx.kernels import link, to_relax
+
+    _enter(directory, "load")
+    program = torch.export.load(directory / "model.pt2")
+    _enter(directory, "import")
+    module = to_relax.import_program(program, target.machine)
+    _enter(directory, "compile")
+    unscheduled: list[str] = []
+    executable = to_relax.compile_module(module, target, unscheduled)
+    if job["listings"]:
+        _enter(directory, "list")
+        (directory / TIR_FILE).write_text(module.script())
+        (directory / ASSEMBLY_FILE).write_text(_assembly(executable))
+    _enter(directory, "link")
+    executable.export_library(
+        str(directory / "model.so"),
+        fcompile=link.shared_library_linker(target.link_triple),
+    )
+    result = {"seconds": time.perf_counter() - started, "unscheduled": unscheduled}
+    (directory / "result.json").write_text(json.dumps(result))
+
+
+def _enter(directory: Path, stage: str) -> None:
+    (directory / "stage").write_text(stage)
+
+
+def _assembly(executable: Any) -> str:
+    return "\n".join(
+        module.inspect_source("asm")
+        for module in executable.mod.imports
+        if module.kind == "llvm"
+    )
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    main(Path(sys.argv[1]))
