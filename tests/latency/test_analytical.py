@@ -19,6 +19,7 @@ from gos_fx.latency.nest import Nest, nest_of
 from gos_fx.targets import Target, get, names
 
 A53 = get("arm_a53")
+TARGETS = [get(name) for name in names()]
 
 
 def conv(
@@ -234,7 +235,7 @@ def test_what_depends_on_weights_alone_takes_no_time() -> None:
         ("matmul(x, x)", "8, 16, 16"),
     ],
 )
-@pytest.mark.parametrize("target", [get(name) for name in names()], ids=lambda t: t.name)
+@pytest.mark.parametrize("target", TARGETS, ids=names())
 def test_every_kind_of_kernel(line: str, result: str, target: Target) -> None:
     graph = parse(
         f"def f(x: map[1, 8, 16, 16]) -> map[1, {result}]:\n"
