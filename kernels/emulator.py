@@ -30,10 +30,14 @@ from gos_fx.kernels.package import RUNTIME, Package
 TRIPLE = "aarch64-linux-gnu.2.28"
 _SYSTEM_SYSROOT = Path("/usr/aarch64-linux-gnu")
 _SYSROOT_FILES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libstdc++.so.6")
-_DEBIAN_PACKAGES = ("libc6-arm64-cross", "libstdc++6-arm64-cross", "libgcc-s1-arm64-cross")
+_DEBIAN_PACKAGES = (
+    "libc6-arm64-cross",
+    "libstdc++6-arm64-cross",
+    "libgcc-s1-arm64-cross",
+)
 _WHEELS = ("apache-tvm", "apache-tvm-ffi")
 _LIBRARIES = ("tvm/lib/libtvm_runtime.so", "tvm_ffi/lib/libtvm_ffi.so")
-_PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_24_aarch64")
+_PLATFORMS = tuple(f"manylinux_2_{glibc}_aarch64" for glibc in (28, 27, 24))
 
 
 def run(

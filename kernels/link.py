@@ -1,4 +1,4 @@
-"""Linking with zig, which brings its own linker and C library stubs: no root, no gcc."""
+"""Linking with zig, which brings its own linker and C library: no root, no gcc."""
 
 from __future__ import annotations
 

@@ -21,9 +21,7 @@ def plan(kernel: Kernel, types: Mapping[str, Type], machine: Core) -> Job:
     return Job(kernel, types, machine, tile, unroll)
 
 
-def build_kernel(
-    kernel: Kernel, types: Mapping[str, Type], machine: Core
-) -> Scheduled:
+def build_kernel(kernel: Kernel, types: Mapping[str, Type], machine: Core) -> Scheduled:
     """The kernel as scheduled code, with what its weights must be packed to.
 
     Args:

@@ -166,9 +166,7 @@ def min_(*values: Tensor, axis: str, name: str) -> Tensor:
 @_instruction
 def weighted_mean(x: Tensor, w: Tensor, *, axis: str, name: str) -> Tensor:
     at = axis_index(axis, len(x.shape))
-    scaled = te.compute(
-        shape_of(x), lambda *i: x(*i) * w(i[at]), name=f"{name}_scaled"
-    )
+    scaled = te.compute(shape_of(x), lambda *i: x(*i) * w(i[at]), name=f"{name}_scaled")
     k = te.reduce_axis((0, shape_of(w)[0]), name="ci")
     total = te.compute((1,), lambda _: te.sum(w(k), axis=[k]), name=f"{name}_total")
     summed = along(scaled, at, te.sum, f"{name}_sum")
@@ -243,18 +241,16 @@ def matmul(a: Tensor, b: Tensor, *, name: str) -> Tensor:
         right = b(*(i[:-2] if len(b.shape) > 2 else ()), k, i[-1])
         return te.sum(left * right, axis=[k])
 
-    return te.compute(
-        (*batch, shape_of(a)[-2], shape_of(b)[-1]), element, name=name
-    )
+    return te.compute((*batch, shape_of(a)[-2], shape_of(b)[-1]), element, name=name)
 
 
 def padded(
     x: Tensor, padding: Padding, extent: tuple[int, int], fill: Any, phases: int = 1
 ) -> Tensor:
-    """``x`` on a grid of ``extent`` that starts ``padding`` before it, ``fill`` outside.
+    """``x`` on a grid of ``extent`` from ``padding`` before it on, ``fill`` outside.
 
-    With ``phases`` p the columns are [H, p, W / p]: column c at [c % p, c // p], so that
-    a window moving by p reads neighbours.
+    With ``phases`` p the columns are [H, p, W / p]: column c at [c % p, c // p], so
+    that a window moving by p reads neighbours.
     """
     n, c, h, w = shape_of(x)
     top, _, left, _ = padding
@@ -370,8 +366,9 @@ def window_average(
 
     return te.compute(
         shape,
-        lambda b, o, i, j: total(b, o, i, j)
-        / tirx.Cast(total.dtype, count(i, 0) * count(j, 1)),
+        lambda b, o, i, j: (
+            total(b, o, i, j) / tirx.Cast(total.dtype, count(i, 0) * count(j, 1))
+        ),
         name=name,
     )
 

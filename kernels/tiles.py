@@ -104,7 +104,9 @@ def clamp(tile: Mapping[str, int], extents: Mapping[str, int]) -> dict[str, int]
     }
 
 
-def legal_tiles(kernel: Kernel, types: Mapping[str, Type]) -> dict[str, tuple[int, ...]]:
+def legal_tiles(
+    kernel: Kernel, types: Mapping[str, Type]
+) -> dict[str, tuple[int, ...]]:
     """Sizes worth trying for each loop: divisors, multiples of vectors, the extent."""
     sizes = extents(kernel, types)
     usual = (1, 2, 3, 4, 6, 7, 8, 10, 12, 14, 16, 24, 28, 32, 48, 64)
@@ -145,23 +147,26 @@ def default_tile(
     sizes = extents(kernel, types)
     fixed = clamp(dict(kernel.tile), sizes)
     names = tiled_loops(kernel, types)
-    tile = {loop: 1 for loop in names}
-    if is_dense(kernel, types) or kernel.anchor.opcode == "matmul":
-        rows = names[-2:] if is_dense(kernel, types) else (names[-2],)
-        tile |= _cheapest(kernel, sizes, fixed, machine, _dense_choices, rows, types)
+    tile = dict.fromkeys(names, 1)
+    rows: tuple[str, ...] = ()
+    vector = vector_loop(kernel, types)
+    if is_dense(kernel, types):
+        rows, widths = ("ho", "wo"), _vectors(sizes[vector], machine)
+    elif kernel.anchor.opcode == "matmul":
+        rows, widths = (names[-2],), _vectors(sizes[vector], machine)
     elif is_windowed(kernel, types):
-        tile |= _cheapest(
-            kernel, sizes, fixed, machine, _window_choices, ("ho",), types
-        )
+        rows, widths = ("ho",), _row_vectors(sizes[vector], machine)
     else:
-        tile[names[-1]] = min(sizes[names[-1]], 4 * lanes(machine))
-    return tile | {loop: size for loop, size in fixed.items() if loop in tile}
+        widths = (min(sizes[vector], 4 * lanes(machine)),)
+    spaces = {loop: _row_sizes(sizes[loop]) for loop in rows} | {vector: widths}
+    spaces |= {loop: (size,) for loop, size in fixed.items() if loop in tile}
+    return tile | _cheapest(kernel, types, spaces, machine)
 
 
 def default_unroll(
     kernel: Kernel, types: Mapping[str, Type], tile: Mapping[str, int], machine: Core
 ) -> dict[str, int]:
-    """Unroll factors of all loops: ``kernel.unroll``, and kw where the body stays small.
+    """Unroll factors: ``kernel.unroll``, and all of kw where the body stays small.
 
     With kw unrolled, neighbouring taps share the inputs that are already in registers.
     Factors are brought down to a divisor of the loop.
@@ -177,10 +182,15 @@ def default_unroll(
         factors["kw"] = sizes["kw"]  # the phase of a strided input must be constant
     outer = {loop: ceil(sizes[loop] / tile.get(loop, 1)) for loop in sizes}
     return {
-        loop: max(f for f in range(1, min(factor, outer[loop]) + 1) if not outer[loop] % f)
+        loop: _divisor(outer[loop], factor)
         for loop, factor in factors.items()
-        if loop in sizes and factor >= 1
+        if loop in sizes
     }
+
+
+def _divisor(extent: int, most: int) -> int:
+    """The largest divisor of ``extent`` that is not above ``most``."""
+    return max(f for f in range(1, max(1, min(most, extent)) + 1) if extent % f == 0)
 
 
 def lanes(machine: Core) -> int:
@@ -217,46 +227,45 @@ def outputs_first(
     return outside <= inside
 
 
-def _cheapest(kernel, sizes, fixed, machine, choices, rows, types):  # type: ignore[no-untyped-def]
-    """The tile of least cost; ties go to the first, that is the smallest."""
-    vector = vector_loop(kernel, types)
-    spaces = {loop: _row_sizes(sizes[loop]) for loop in rows}
-    spaces[vector] = choices(sizes[vector], machine)
-    for loop in spaces:
-        if loop in fixed:
-            spaces[loop] = (fixed[loop],)
-    best: tuple[float, dict[str, int]] | None = None
+def _cheapest(
+    kernel: Kernel,
+    types: Mapping[str, Type],
+    spaces: Mapping[str, tuple[int, ...]],
+    machine: Core,
+) -> dict[str, int]:
+    """The tile of fewest cycles among those that fit the registers.
+
+    Of those that cost the same it is the first, that is the smallest; where none fits,
+    because of fixed sizes, the one with the fewest accumulators.
+    """
+    tiles = [dict(zip(spaces, sizes)) for sizes in product(*spaces.values())]
+    vectors = [tile_vectors(kernel, types, tile, machine) for tile in tiles]
     budget = accumulator_budget(machine)
-    strided = max(kernel.anchor.attrs.get("stride", (1, 1))) > 1
-    # Strided inputs cannot share a load between neighbouring columns.
-    budget -= 2 if strided and machine.vector_registers >= 32 else 0
-    for values in product(*spaces.values()):
-        tile = dict(zip(spaces, values, strict=True))
-        vectors = tile_vectors(kernel, types, tile, machine)
-        if vectors > budget and best is not None:
-            continue
-        cost = _cycles(kernel, types, tile, sizes, machine)
-        if best is None or cost < best[0] * (1 - 1e-9) or best[0] == float("inf"):
-            best = (cost if vectors <= budget else float("inf"), tile)
-    assert best is not None
-    return best[1]
+    if max(kernel.anchor.attrs.get("stride", (1, 1))) > 1 and budget >= 16:
+        budget -= 2  # strided columns share no loads and need registers of their own
+    limit = max(budget, min(vectors))
+    fitting = [tile for tile, count in zip(tiles, vectors) if count <= limit]
+    sizes = extents(kernel, types)
+    return min(fitting, key=lambda tile: _cycles(kernel, types, tile, sizes, machine))
 
 
 def _row_sizes(extent: int) -> tuple[int, ...]:
     return tuple(sorted({*(r for r in _ROWS if r < extent), min(extent, _ROWS[-1])}))
 
 
-def _dense_choices(extent: int, machine: Core) -> tuple[int, ...]:
+def _vectors(extent: int, machine: Core) -> tuple[int, ...]:
+    """Whole vectors, the last one perhaps with a tail of zeros."""
     width = lanes(machine)
-    sizes = [width * n for n in (1, 2, 3, 4, 6, 8) if width * n < extent + width]
-    return tuple(sizes)
+    return tuple(width * n for n in (1, 2, 3, 4, 6, 8) if width * (n - 1) < extent)
 
 
-def _window_choices(extent: int, machine: Core) -> tuple[int, ...]:
+def _row_vectors(extent: int, machine: Core) -> tuple[int, ...]:
+    """Divisors of a row, and whole vectors that leave a tail."""
     width = lanes(machine)
-    whole = [w for w in range(1, min(extent, 4 * width) + 1) if extent % w == 0]
-    vectors = [width * n for n in (1, 2, 3, 4) if width * n < extent]
-    return tuple(sorted({*whole, *vectors}))
+    divisors = {w for w in range(1, min(extent, 4 * width) + 1) if extent % w == 0}
+    return tuple(
+        sorted(divisors | {width * n for n in (1, 2, 3) if width * n < extent})
+    )
 
 
 def _cycles(
@@ -267,7 +276,7 @@ def _cycles(
     machine: Core,
 ) -> float:
     """Cycles of one reduction step over all tiles of the output."""
-    tiles = prod(ceil(sizes[loop] / size) for loop, size in tile.items())
+    blocks = prod(ceil(sizes[loop] / size) for loop, size in tile.items())
     vector = vector_loop(kernel, types)
     wide = ceil(tile[vector] / lanes(machine))
     rows = prod(size for loop, size in tile.items() if loop != vector)
@@ -277,8 +286,8 @@ def _cycles(
         load = (wide * rows * register_bytes + 4) / machine.load_bytes_per_cycle
         # A vector that crosses the end of a row is stored element by element.
         tail = 0.5 * wide * rows if sizes[vector] % tile[vector] else 0.0
-        return tiles * (fma + load + tail + 1)
+        return blocks * (fma + load + tail + 1)
     load = (wide * register_bytes + 4 * rows) / machine.load_bytes_per_cycle
     # FMA latency: fewer accumulators than about 8 cannot keep the unit busy.
     latency = 8 / machine.fma_per_cycle if wide * rows < 8 else 0
-    return tiles * (max(fma, load, latency) + 0.25 * min(fma, load) + 1)
+    return blocks * (max(fma, load, latency) + 0.25 * min(fma, load) + 1)

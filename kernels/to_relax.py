@@ -1,7 +1,7 @@
 """Exported network -> module of TVM, with our kernels in it, and its compilation.
 
-Each ``gos_fx::operator`` call is cut into kernels, and each kernel becomes a call of its
-scheduled function. What depends on weights alone is a call on constants, which
+Each ``gos_fx::operator`` call is cut into kernels, and each kernel becomes a call of
+its scheduled function. What depends on weights alone is a call on constants, which
 ``FoldConstant`` evaluates, also when the target is another machine. The torch operators
 in between go through TVM's own legalisation and fusion and get the plain schedule.
 """
@@ -106,7 +106,9 @@ def _emit_kernel(
         {"op_pattern": OPAQUE, "tirx.is_scheduled": True}
     )
     name = "_".join(["gos", *(node.opcode for node in kernel.nodes)])[:60]
-    return _emit_call(builder, function, name, arguments, concrete(result), result.dtype)
+    return _emit_call(
+        builder, function, name, arguments, concrete(result), result.dtype
+    )
 
 
 def _emit_packing(

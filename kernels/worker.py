@@ -39,7 +39,7 @@ def main(directory: Path) -> None:
     _enter(directory, "import tvm")
     import torch
 
-    import gos_fx.instructions  # noqa: F401  (fills the instruction table)
+    import gos_fx.instructions
     import gos_fx.ir.opaque  # noqa: F401  (registers the custom operator)
     from gos_fx.kernels import link, to_relax
 

@@ -80,9 +80,7 @@ def main():
     threads = options.threads or manifest["threads"]
     tvm.get_global_func("runtime.config_threadpool")(1, threads)
     inputs = read_inputs(options.files[:count], manifest["inputs"], numpy)
-    machine = VirtualMachine(
-        tvm.runtime.load_module(str(HERE / "model.so")), tvm.cpu()
-    )
+    machine = VirtualMachine(tvm.runtime.load_module(str(HERE / "model.so")), tvm.cpu())
     network = machine["main"]
     arguments = [tvm.runtime.tensor(array) for array in inputs]
     result = network(*arguments)

@@ -45,8 +45,11 @@ def dense_convolution(job: Job) -> Scheduled:
         g, c = (0, o) if groups == 1 else (o // per, o % per)
         return acc(b, g, c // co, i // ho, j // wo, i % ho, j % wo, c % co)
 
-    base = te.compute(concrete(anchor.type)[:2] + concrete(anchor.type)[3:], gather,
-                      name=base_name(rest))
+    base = te.compute(
+        concrete(anchor.type)[:2] + concrete(anchor.type)[3:],
+        gather,
+        name=base_name(rest),
+    )
     output = epilogue(job, operands, base, rest)
     inputs = operands.placeholders
     function = te.create_prim_func([*inputs.values(), packed, output])

@@ -32,7 +32,7 @@ def matrix_product(job: Job) -> Scheduled:
     """``acc[.., i, j, rows, columns]``: block indices, then the inner tile."""
     anchor, rest = job.kernel.anchor, job.kernel.nodes[1:]
     names = AXES[anchor.type.rank]
-    tile = {name: 1 for name in names} | {n: job.tile[n] for n in names[-2:]}
+    tile = dict.fromkeys(names, 1) | {n: job.tile[n] for n in names[-2:]}
     rows, columns = tile[names[-2]], tile[names[-1]]
     operands = Operands(job)
     left = operands[anchor.operands[0]]

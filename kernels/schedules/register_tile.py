@@ -1,10 +1,10 @@
 """The register tile: the schedule that convolution, pooling and matmul share.
 
-``te`` gives a stage ``acc`` whose axes are those of the output cut into blocks, the inner
-tile last, and a stage ``out`` that reads it and applies the epilogue. The loops of
-``out`` are split by the tile, ``acc`` is computed inside them, its reduction loops go
-around the inner tile, and the inner tile is unrolled and vectorised, so that LLVM keeps
-it in registers.
+``te`` gives a stage ``acc`` whose axes are those of the output cut into blocks, the
+inner tile last, and a stage ``out`` that reads it and applies the epilogue. The loops
+of ``out`` are split by the tile, ``acc`` is computed inside them, its reduction loops
+go around the inner tile, and the inner tile is unrolled and vectorised, so that LLVM
+keeps it in registers.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def blocks_of(extent: int, size: int) -> int:
     return -(-extent // size)
 
 
-def epilogue(job: Job, operands: Operands, base: te.Tensor, nodes: Sequence[Node]) -> te.Tensor:
+def epilogue(
+    job: Job, operands: Operands, base: te.Tensor, nodes: Sequence[Node]
+) -> te.Tensor:
     """The elementwise nodes after an anchor; the last stage is named ``out``."""
     values = {job.kernel.nodes[len(job.kernel.nodes) - len(nodes) - 1].name: base}
     current = base
@@ -183,10 +185,7 @@ def _schedule_accumulation(sch: s_tir.Schedule, acc: Any, plan: TilePlan) -> Non
 def _schedule_store(
     sch: s_tir.Schedule, inner: Mapping[str, LoopRV], plan: TilePlan
 ) -> None:
-    """The epilogue in the tile, vectorised along the axis that is contiguous in memory.
-
-    A tail on that axis would take the vector apart lane by lane, so then it is unrolled.
-    """
+    """The epilogue in the tile, vectorised along the axis contiguous in memory."""
     extent = {name: int(sch.get(loop).extent) for name, loop in inner.items()}
     contiguous = next(
         (name for name in reversed(plan.loops) if extent[name] > 1), plan.loops[-1]

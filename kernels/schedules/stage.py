@@ -1,7 +1,7 @@
 """The plain schedule: every stage parallel over its outer loops, vectorised inside.
 
-For elementwise chains, reductions, softmax and data movement, and for the functions that
-TVM itself makes of the torch operators between ours.
+For elementwise chains, reductions, softmax and data movement, and for the functions
+that TVM itself makes of the torch operators between ours.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ def stages(job: Job) -> Scheduled:
     return Scheduled(sch.mod["main"], inputs)
 
 
-def schedule_stages(
-    sch: s_tir.Schedule, width: int, skip: str | None = None
-) -> None:
+def schedule_stages(sch: s_tir.Schedule, width: int, skip: str | None = None) -> None:
     """Inline what is pointwise, then schedule each stage that is left."""
     root = sch.get_sblock("root")
     for block in sch.get_child_blocks(root):
@@ -65,7 +63,7 @@ def schedule_stages(
 def _inlinable(sch: s_tir.Schedule, block: SBlockRV) -> bool:
     source = sch.get(block)
     pure = all(int(v.iter_type) == 0 for v in source.iter_vars)
-    kept = source.name_hint.startswith("keep_") or source.name_hint == "pad"
+    kept = source.name_hint.startswith("keep_") or source.name_hint.startswith("pad")
     return pure and not kept and bool(sch.get_consumers(block))
 
 
@@ -111,7 +109,8 @@ def schedule_stage(sch: s_tir.Schedule, block: SBlockRV, width: int) -> None:
 
 def _vector_width(extent: int, widest: int) -> int:
     """The widest divisor of an extent that a vector may have."""
-    return max(w for w in range(1, min(extent, widest, MAX_VECTOR) + 1) if not extent % w)
+    limit = min(extent, widest, MAX_VECTOR)
+    return max(w for w in range(1, limit + 1) if extent % w == 0)
 
 
 def _tile_output(

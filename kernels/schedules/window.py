@@ -126,8 +126,10 @@ def _accumulate(
         channel = o * co + c
         if outputs % co:
             channel = tirx.min(channel, outputs - 1)
-        source = channel if w is None or (per, per_group) == (1, 1) else (
-            channel // per * per_group + ci
+        source = (
+            channel
+            if w is None or (per, per_group) == (1, 1)
+            else (channel // per * per_group + ci)
         )
         row = (i * ho + r) * stride[0] + kh * dilation[0]
         offset = kw * dilation[1]
