@@ -30,6 +30,10 @@ def test_nothing_heavy_is_loaded(statement: str) -> None:
     assert loaded_after(statement) == set()
 
 
+def test_the_latency_model_needs_no_compiler() -> None:
+    assert loaded_after("import gos_fx.latency.analytical") <= {"torch", "numpy"}
+
+
 def test_the_api_does_not_load_compiler_or_search() -> None:
     loaded = loaded_after("import gos_fx; gos_fx.optimize")
     assert loaded <= {"torch", "numpy"}

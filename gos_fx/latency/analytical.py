@@ -6,11 +6,14 @@ It sees the tile and the unrolling that the code generator will use.
 
 from __future__ import annotations
 
-from math import ceil, prod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
 
 from gos_fx.errors import BadOption
 from gos_fx.ir.fusion import Kernel, partition
 from gos_fx.ir.graph import Graph, Node
+from gos_fx.ir.types import Type
 from gos_fx.kernels import tiles
 from gos_fx.latency.model import Estimate, total
 from gos_fx.latency.nest import nest_of
@@ -35,6 +38,10 @@ RELATIVE_NOISE = 0.1
 # out of the virtual machine, and with threads their start and end. Assumptions.
 CALL_CYCLES = 3000.0
 THREADS_CYCLES = 4000.0
+# Elements from which the plain schedule is parallel, and its widest vector
+# (kernels/schedules/stage.py).
+PARALLEL_WORK = 1 << 14
+MAX_VECTOR = 64
 # Cycles of one vector of instructions that are not one FMA. Division and square root
 # as LLVM's scheduling models of in-order cores have them, for four lanes; exponentials
 # as polynomials of about 16 instructions. Others take one cycle for each operand pair.
@@ -142,20 +149,50 @@ def _streaming(kernel: Kernel, graph: Graph, machine: Machine) -> Cost:
     # Work is counted on the larger side of a reduction.
     read = max(prod(tiles.concrete(types[name])) for name in kernel.inputs)
     points = max(elements[kernel.output], read)
-    tile = tiles.default_tile(kernel, types, machine)
-    unroll = tiles.default_unroll(kernel, types, tile, machine)
-    last = tiles.vector_loop(kernel, types)
-    extent, size = shape[-1], tile.get(last, 1)
-    # Vectors issued for each that is filled: tails of rows, and tiles below a vector.
-    wide = ceil(extent / size) * ceil(size / machine.lanes) * machine.lanes / extent
-    vectors = points / machine.lanes * wide
-    arithmetic = vectors * sum(_vector_cycles(node) for node in kernel.nodes)
+    schedule = _stream_schedule(kernel, types, shape, machine)
+    arithmetic = points / machine.lanes * schedule.waste
+    arithmetic *= sum(_vector_cycles(node) for node in kernel.nodes)
     if kernel.anchor.opcode == "transpose":  # one number at a time
         arithmetic += points * scalar_load_cycles(machine)
-    rounds = points / (size * prod(v for k, v in tile.items() if k != last))
-    arithmetic += LOOP_CYCLES * rounds / unroll.get(last, 1)
-    parts = max(1, prod(shape[:-1]))
-    return cost_of_stream(elements, machine, arithmetic, parts)
+    if kernel.anchor.opcode == "cross_correlation":  # products stored, none summed
+        taps = prod(tiles.concrete(types[kernel.anchor.operands[1]])[2:])
+        arithmetic += points * taps / machine.lanes * schedule.waste
+    arithmetic += LOOP_CYCLES * points / schedule.points_per_iteration
+    return cost_of_stream(elements, machine, arithmetic, schedule.parts)
+
+
+@dataclass(frozen=True)
+class _StreamSchedule:
+    """``waste``: lanes issued for each that is used; ``parts``: for threads."""
+
+    waste: float
+    points_per_iteration: int
+    parts: int
+
+
+def _stream_schedule(
+    kernel: Kernel, types: Mapping[str, Type], shape: tuple[int, ...], machine: Machine
+) -> _StreamSchedule:
+    """What the plain schedule makes of a kernel: one loop over all elements without a
+    tile, and otherwise the tile's loops in one iteration of the others."""
+    lanes, total = machine.lanes, prod(shape)
+    names = tiles.tiled_loops(kernel, types)
+    if not (kernel.tile or kernel.unroll):
+        width = max(w for w in range(1, min(total, 4 * lanes) + 1) if total % w == 0)
+        parts = total // width if total >= PARALLEL_WORK else 1
+        return _StreamSchedule(-(-width // lanes) * lanes / width, width, parts)
+    extents = dict(zip(names, shape, strict=True))
+    tile = dict.fromkeys(names, 1) | {
+        k: v for k, v in tiles.clamp(dict(kernel.tile), extents).items() if k in names
+    }
+    size, extent = tile[names[-1]], shape[-1]
+    issued = lanes * -(-size // lanes) if size <= MAX_VECTOR else lanes * size
+    trips = {loop: -(-extents[loop] // tile[loop]) for loop in names}
+    copies = prod(
+        min(factor, trips[loop]) for loop, factor in kernel.unroll if loop in trips
+    )
+    waste = trips[names[-1]] * issued / extent
+    return _StreamSchedule(waste, prod(tile.values()) * copies, prod(trips.values()))
 
 
 def _vector_cycles(node: Node) -> float:

@@ -17,6 +17,11 @@ from gos_fx.kernels import tiles
 from gos_fx.targets.target import Machine
 
 FLOAT_BYTES = 4
+# Multiply-adds from which the code generator makes a kernel parallel, and the blocks
+# for each core that let it leave the innermost outer loop out
+# (kernels/schedules/register_tile.py).
+PARALLEL_WORK = 1 << 15
+BALANCE = 4
 Extents = Mapping[str, int]
 
 
@@ -79,7 +84,7 @@ class Nest:
         late: values that the epilogue reads.
         write: the result.
         scattered: the result is not contiguous along the vectorised loop.
-        copied: bytes copied before the nest, to pad or to separate strides.
+        copied: bytes copied before the nest: to pad, to separate strides, to pack.
     """
 
     outputs: dict[str, int]
@@ -99,6 +104,14 @@ class Nest:
         return {
             loop: -(-size // self.tile[loop]) for loop, size in self.outputs.items()
         }
+
+    def parts(self, cores: int) -> int:
+        """Equal parts that the code generator gives to threads."""
+        if prod(self.outputs.values()) * self.steps < PARALLEL_WORK:
+            return 1
+        *outer, last = self.tiles.values()
+        blocks = prod(outer)
+        return blocks if blocks >= BALANCE * cores else blocks * last
 
     @property
     def steps(self) -> int:
@@ -127,33 +140,67 @@ def nest_of(kernel: Kernel, graph: Graph, machine: Machine) -> Nest | None:
 def _nest(kernel: Kernel, inputs: tuple[Type, ...], machine: Machine) -> Nest | None:
     anchor, types = kernel.anchor, dict(zip(kernel.inputs, inputs, strict=True))
     if anchor.opcode == "matmul":
-        reads = _matmul_reads(kernel, types)
-    elif anchor.opcode == "cross_correlation" or anchor.opcode in tiles.POOLS:
-        reads = _window_reads(kernel, types)
-    else:
-        return None
+        return _matmul(kernel, types, machine)
+    if anchor.opcode == "cross_correlation" and not kernel.is_summed:
+        return None  # maps in memory: a stream of products
+    if anchor.opcode == "cross_correlation" or anchor.opcode in tiles.POOLS:
+        return _windows(kernel, types, machine)
+    return None
+
+
+def _windows(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nest:
+    """Convolution and pooling."""
     extents = tiles.extents(kernel, types)
-    tile = tiles.default_tile(kernel, types, machine)
-    shape = tiles.concrete(kernel.nodes[-1].type)
-    order = list(AXES[len(shape)])
+    tile = tiles.default_tile(kernel, types, machine) | {"n": 1}
+    order = ("n", "co", "ho", "wo")
     dense = tiles.is_dense(kernel, types)
-    if dense and not tiles.outputs_first(kernel, types, tile, machine):
-        order = ["n", "ho", "co", "wo"]
+    if dense:
+        groups = int(kernel.anchor.attr("groups"))
+        tile["co"] = min(tile["co"], extents["co"] // groups)
+        if not tiles.outputs_first(kernel, types, tile, machine):
+            order = ("n", "ho", "co", "wo")
+    reads = _window_reads(kernel, types)
     return Nest(
         outputs={loop: extents[loop] for loop in order},
-        reductions={
-            loop: extents[loop]
-            for loop in tiles.REDUCTION_LOOPS
-            if loop in extents and loop not in order
-        },
+        reductions={x: extents[x] for x in ("ci", "kh", "kw") if x in extents},
         tile={loop: tile[loop] for loop in order},
         unroll=tiles.default_unroll(kernel, types, tile, machine),
-        vector=tiles.vector_loop(kernel, types),
+        vector="co" if dense else "wo",
         reads=reads,
         late=_late(kernel, types, reads),
         write=_same(kernel.output, kernel.nodes[-1].type),
         scattered=dense,
-        copied=_copied(kernel, types),
+        copied=_padded_bytes(kernel, types, extents, tile),
+    )
+
+
+def _matmul(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nest:
+    *batch, row, column = AXES[kernel.anchor.type.rank]
+    extents = tiles.extents(kernel, types)
+    tile = tiles.default_tile(kernel, types, machine) | dict.fromkeys(batch, 1)
+    reads = []
+    copied = 0
+    for name, last in zip(kernel.anchor.operands, ((row, "ci"), ("ci", column))):
+        shape = tiles.concrete(types[name])
+        outer = batch if len(shape) > 2 else []
+        axes = tuple(map(along, shape, (*outer, *last)))
+        reads.append(Stream(name, types[name].role, axes))
+        # The right operand is packed by columns, a weight at compile time; the left one
+        # is made longer where the last tile is cut.
+        cut = last[0] == row and extents[row] % tile[row] > 0
+        if cut or (last[1] == column and types[name].role == "map"):
+            copied += FLOAT_BYTES * prod(shape)
+    return Nest(
+        outputs={loop: extents[loop] for loop in (*batch, column, row)},
+        reductions={"ci": extents["ci"]},
+        tile={loop: tile[loop] for loop in (*batch, column, row)},
+        unroll=tiles.default_unroll(kernel, types, tile, machine),
+        vector=column,
+        reads=tuple(reads),
+        late=_late(kernel, types, tuple(reads)),
+        write=_same(kernel.output, kernel.nodes[-1].type),
+        scattered=False,
+        copied=copied,
     )
 
 
@@ -191,17 +238,6 @@ def _window_reads(kernel: Kernel, types: Mapping[str, Type]) -> tuple[Stream, ..
     )
 
 
-def _matmul_reads(kernel: Kernel, types: Mapping[str, Type]) -> tuple[Stream, ...]:
-    *batch, row, column = AXES[kernel.anchor.type.rank]
-    streams = []
-    for name, last in zip(kernel.anchor.operands, ((row, "ci"), ("ci", column))):
-        shape = tiles.concrete(types[name])
-        outer = batch if len(shape) > 2 else []
-        axes = tuple(map(along, shape, (*outer, *last)))
-        streams.append(Stream(name, types[name].role, axes))
-    return tuple(streams)
-
-
 def _late(
     kernel: Kernel, types: Mapping[str, Type], reads: tuple[Stream, ...]
 ) -> tuple[Stream, ...]:
@@ -214,13 +250,25 @@ def _late(
     )
 
 
-def _copied(kernel: Kernel, types: Mapping[str, Type]) -> int:
-    """Bytes of the copy that pads the input, or lays the columns of a stride apart."""
+def _padded_bytes(
+    kernel: Kernel, types: Mapping[str, Type], extents: Extents, tile: Extents
+) -> int:
+    """Bytes of the grid that whole tiles read, where that is not the input itself.
+
+    It is copied for padding, for the tails of tiles, and, where columns are vectorised,
+    to lay the columns of a stride apart.
+    """
     attributes = kernel.anchor.attrs
+    n, c, *size = tiles.concrete(types[kernel.anchor.operands[0]])
+    apart = attributes.get("dilation", (1, 1))
+    grid: list[int] = []
+    for i, axis in enumerate("hw"):
+        out = -(-extents[f"{axis}o"] // tile[f"{axis}o"]) * tile[f"{axis}o"]
+        taps = (extents[f"k{axis}"] - 1) * apart[i]
+        grid.append((out - 1) * attributes["stride"][i] + taps + 1)
     padding = attributes.get("padding", (0, 0, 0, 0))
+    larger = grid[0] > size[0] or grid[1] > size[1]
     strided = tiles.is_windowed(kernel, types) and attributes["stride"][1] > 1
-    if not any(padding) and not strided:
+    if not (padding[0] or padding[2] or larger or strided):
         return 0
-    n, c, h, w = tiles.concrete(types[kernel.anchor.operands[0]])
-    top, bottom, left, right = padding
-    return FLOAT_BYTES * n * c * (h + top + bottom) * (w + left + right)
+    return FLOAT_BYTES * n * c * grid[0] * grid[1]

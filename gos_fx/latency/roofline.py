@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 
+from gos_fx.kernels.tiles import MAX_BODY
 from gos_fx.latency.nest import FLOAT_BYTES, Nest
 from gos_fx.targets.target import Machine
 
@@ -26,10 +27,6 @@ LOOP_CYCLES = 2.0
 TILE_CYCLES = 12.0
 # The part of L1 that operands of a tile can count on, beside stack and prefetches.
 L1_SHARE = 0.75
-# Code of one unrolled body that the instruction cache holds; all targets have 32 KB or
-# more of it. Beyond, instructions come from L2.
-CODE_BYTES = 32 << 10
-INSTRUCTION_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,10 @@ def cost_of_nest(nest: Nest, machine: Machine, epilogue_cycles: float) -> Cost:
     issue += 2 * nest.copied / machine.load_bytes_per_cycle
     refill = traffic(nest, int(L1_SHARE * machine.l1d_bytes))
     refill_cycles = sum(refill.values()) / machine.l2_bytes_per_cycle
-    parallel = [count for loop, count in nest.tiles.items() if loop != "wo"]
     return Cost(
-        max(issue, refill_cycles), dram_bytes(nest, machine), max(1, prod(parallel))
+        max(issue, refill_cycles),
+        dram_bytes(nest, machine),
+        nest.parts(machine.cores),
     )
 
 
@@ -88,19 +86,33 @@ def accumulators(nest: Nest, machine: Machine) -> int:
 
 def cycles_of_tile(nest: Nest, machine: Machine, epilogue_cycles: float) -> float:
     """Cycles of one register tile: all its steps, then the epilogue and the stores."""
-    vectors = accumulators(nest, machine)
+    steps = nest.steps * cycles_of_step(nest, machine) + loop_cycles(nest)
+    copies = prod(nest.unroll.get(loop, 1) for loop in nest.outputs)
+    start = TILE_CYCLES / copies
+    return (
+        steps
+        + start
+        + accumulators(nest, machine)
+        * (1 + cycles_of_result(nest, machine, epilogue_cycles))
+    )
+
+
+def cycles_of_result(nest: Nest, machine: Machine, epilogue_cycles: float) -> float:
+    """Cycles of the epilogue and the store of one vector of results.
+
+    The store is along the last output loop that the tile has. Where the tile does not
+    divide it, tails make the compiler go lane by lane; where the vectors lie across it,
+    they are transposed, with two shuffles each if four can be done together.
+    """
+    row = next((x for x in ("wo", "ho") if nest.tile.get(x, 1) > 1), nest.vector)
     load = vector_load_cycles(machine)
-    step = cycles_of_step(nest, machine)
-    if nest.scattered:
-        # Either lane by lane, or four vectors transposed at once: two shuffles and one
-        # store for each.
-        by_lane = machine.lanes * scalar_load_cycles(machine)
-        store = 2 + load if nest.tile.get("wo", 1) >= 4 else by_lane
-    else:
-        store = load
-    late = len(nest.late) * load
-    finish = vectors * (1 + epilogue_cycles + late + store)
-    return nest.steps * step + loop_cycles(nest) + TILE_CYCLES + finish
+    finish = epilogue_cycles + len(nest.late) * load
+    by_lane = machine.lanes * scalar_load_cycles(machine)
+    if nest.outputs[row] % nest.tile[row]:
+        return machine.lanes * finish + by_lane
+    if not nest.scattered:
+        return finish + load
+    return finish + (2 + load if row != "co" and nest.tile[row] >= 4 else by_lane)
 
 
 def cycles_of_step(nest: Nest, machine: Machine) -> float:
@@ -122,11 +134,11 @@ def cycles_of_step(nest: Nest, machine: Machine) -> float:
             loads += stream.elements(extents) / repeats * scalar_load_cycles(machine)
             operands += 1
     spilled = max(0, vectors + operands - machine.vector_registers)
+    if vectors * repeats > MAX_BODY:  # the tile is then a loop over memory
+        spilled = vectors
+        loads += LOOP_CYCLES * vectors
     loads += 2 * spilled * load  # stored and loaded again
     arithmetic = max(vectors / machine.fma_per_cycle, machine.fma_latency_cycles)
-    fetched = INSTRUCTION_BYTES * 2 * vectors * repeats
-    if fetched > CODE_BYTES:
-        loads += INSTRUCTION_BYTES * 2 * vectors / machine.l2_bytes_per_cycle
     return overlapped(arithmetic, loads)
 
 

@@ -13,7 +13,9 @@ from gos_fx.errors import BadOption
 from gos_fx.ir.fusion import partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.parser import parse
+from gos_fx.kernels.schedules import register_tile, stage
 from gos_fx.latency import analytical, roofline
+from gos_fx.latency import nest as nest_module
 from gos_fx.latency.analytical import graph_latency, kernel_latency, traffic_latency
 from gos_fx.latency.nest import Nest, nest_of
 from gos_fx.targets import Target, get, names
@@ -155,14 +157,45 @@ def test_unrolling_saves_loop_instructions() -> None:
     assert more < taps < rolled
 
 
-def test_unrolling_beyond_the_instruction_cache_is_slower() -> None:
-    loops = nest(conv(64, 64, 28, schedule="tile: co=8, ho=1, wo=7"))
-    fits = replace(loops, unroll={"kw": 3, "kh": 3, "ci": 4})
-    bursts = replace(loops, unroll={"kw": 3, "kh": 3, "ci": 64})
-    machine = replace(A53.machine, l2_bytes_per_cycle=1.0)
-    assert roofline.cycles_of_step(bursts, machine) > roofline.cycles_of_step(
-        fits, machine
+def test_a_body_too_large_to_unroll_is_slower() -> None:
+    tile = "tile: co=8, ho=1, wo=7"
+    fits = seconds(conv(64, 64, 28, schedule=f"{tile}; unroll: ci=2, kh=3, kw=3"))
+    bursts = seconds(conv(64, 64, 28, schedule=f"{tile}; unroll: ci=8, kh=3, kw=3"))
+    assert bursts > 2 * fits
+
+
+def test_it_knows_when_the_code_generator_goes_parallel() -> None:
+    assert nest_module.PARALLEL_WORK == register_tile.PARALLEL_WORK
+    assert nest_module.BALANCE == register_tile.BALANCE
+    assert analytical.PARALLEL_WORK == stage.PARALLEL_WORK
+    assert analytical.MAX_VECTOR == stage.MAX_VECTOR
+    small, wide, deep = conv(4, 4, 8), conv(64, 64, 28), conv(64, 32, 4)
+    assert nest(small).parts(4) == 1
+    tiles = nest(wide).tiles
+    assert nest(wide).parts(4) == tiles["co"] * tiles["ho"]
+    tiles = nest(conv(64, 32, 4, schedule="tile: co=16, ho=4, wo=2")).tiles
+    assert (tiles["co"], tiles["ho"], tiles["wo"]) == (2, 1, 2)
+    assert nest(conv(64, 32, 4, schedule="tile: co=16, ho=4, wo=2")).parts(4) == 4
+    assert nest(deep).parts(1) >= 1
+
+
+@pytest.mark.parametrize("opcode", ["relu(x, slope=0.0)", 'softmax(x, axis="co")'])
+def test_a_stream_knows_its_tile(opcode: str) -> None:
+    text = (
+        "def f(x: map[1, 64, 32, 32]) -> map[1, 64, 32, 32]:\n"
+        f"    v0 = {opcode}\n    v1 = tile(v0, {{}})\n    return v1\n"
     )
+    vectors, lanes = parse(text.format("wo=32")), parse(text.format("wo=1"))
+    assert seconds(lanes) > 2 * seconds(vectors)
+
+
+def test_padding_is_a_copy_of_its_own() -> None:
+    whole = nest(conv(8, 8, 16, k=1, schedule="tile: co=8, ho=1, wo=8"))
+    padded = nest(conv(8, 8, 16, k=3, schedule="tile: co=8, ho=1, wo=8"))
+    tails = nest(conv(8, 8, 16, k=1, schedule="tile: co=8, ho=1, wo=7"))
+    assert whole.copied == 0
+    assert padded.copied == 4 * 8 * 18 * 18
+    assert tails.copied == 4 * 8 * 16 * 21
 
 
 @pytest.mark.parametrize("name", names())
