@@ -151,7 +151,8 @@ def _nest(kernel: Kernel, inputs: tuple[Type, ...], machine: Machine) -> Nest | 
 def _windows(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nest:
     """Convolution and pooling."""
     extents = tiles.extents(kernel, types)
-    tile = tiles.default_tile(kernel, types, machine) | {"n": 1}
+    tile = tiles.clamp(tiles.default_tile(kernel, types, machine), extents)
+    tile["n"] = 1
     order = ("n", "co", "ho", "wo")
     dense = tiles.is_dense(kernel, types)
     if dense:
@@ -177,7 +178,8 @@ def _windows(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nes
 def _matmul(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nest:
     *batch, row, column = AXES[kernel.anchor.type.rank]
     extents = tiles.extents(kernel, types)
-    tile = tiles.default_tile(kernel, types, machine) | dict.fromkeys(batch, 1)
+    tile = tiles.clamp(tiles.default_tile(kernel, types, machine), extents)
+    tile |= dict.fromkeys(batch, 1)
     reads = []
     copied = 0
     for name, last in zip(kernel.anchor.operands, ((row, "ci"), ("ci", column))):
