@@ -101,15 +101,15 @@ def cycles_of_result(nest: Nest, machine: Machine, epilogue_cycles: float) -> fl
     """Cycles of the epilogue and the store of one vector of results.
 
     The store is along the last output loop that the tile has. Where the tile does not
-    divide it, tails make the compiler go lane by lane; where the vectors lie across it,
-    they are transposed, with two shuffles each if four can be done together.
+    divide it, tails make the compiler store lane by lane; where the vectors lie across
+    it, they are transposed, with two shuffles each if four can be done together.
     """
     row = next((x for x in ("wo", "ho") if nest.tile.get(x, 1) > 1), nest.vector)
     load = vector_load_cycles(machine)
     finish = epilogue_cycles + len(nest.late) * load
     by_lane = machine.lanes * scalar_load_cycles(machine)
     if nest.outputs[row] % nest.tile[row]:
-        return machine.lanes * finish + by_lane
+        return finish + by_lane
     if not nest.scattered:
         return finish + load
     return finish + (2 + load if row != "co" and nest.tile[row] >= 4 else by_lane)
