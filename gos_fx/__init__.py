@@ -10,16 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gos_fx.api import (
-        CompiledModel,
-        OptimizationResult,
-        compile,
-        load,
-        lower,
-        optimize,
-        profile,
-    )
+    from gos_fx.api import compile, load, lower, optimize, profile
+    from gos_fx.compiled import CompiledModel
     from gos_fx.errors import GosError
+    from gos_fx.result import OptimizationResult
     from gos_fx.targets.target import Target
 
     def targets() -> tuple[str, ...]:
@@ -41,9 +35,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "CompiledModel": "gos_fx.api",
+    "CompiledModel": "gos_fx.compiled",
     "GosError": "gos_fx.errors",
-    "OptimizationResult": "gos_fx.api",
+    "OptimizationResult": "gos_fx.result",
     "Target": "gos_fx.targets.target",
     "compile": "gos_fx.api",
     "load": "gos_fx.api",

@@ -18,7 +18,9 @@ STRICT = (
     "__init__.py",
     "api.py",
     "backend.py",
+    "checks.py",
     "cli.py",
+    "compiled.py",
     "config.py",
     "errors.py",
     "instructions",
@@ -26,6 +28,8 @@ STRICT = (
     "latency",
     "pipeline.py",
     "registry.py",
+    "result.py",
+    "store.py",
     "targets",
 )
 
