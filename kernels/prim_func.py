@@ -31,4 +31,4 @@ def build_kernel(kernel: Kernel, types: Mapping[str, Type], machine: Core) -> Sc
     """
     import gos_fx.kernels.schedules  # noqa: F401  (registers the rules)
 
-    return rule_for(kernel, types).rule(plan(kernel, types, machine))
+    return rule_for(kernel, types)(plan(kernel, types, machine))

@@ -1,7 +1,7 @@
 """What a schedule is: a rule that turns one kernel into scheduled code.
 
-A rule is a function registered for the kernels that a predicate accepts; the first rule
-that accepts a kernel builds it. The last one, for everything, needs no tile.
+A rule is a function registered for the kernels that a predicate accepts; one rule takes
+what no other does and needs no tile.
 """
 
 from __future__ import annotations
@@ -53,33 +53,31 @@ class Scheduled:
 
 
 Rule = Callable[[Job], Scheduled]
+Predicate = Callable[[Kernel, Mapping[str, Type]], bool]
+
+# Rules with a predicate, asked in any order: at most one accepts a kernel.
+RULES: list[tuple[Predicate, Rule]] = []
+# The rule for what no other accepts.
+FALLBACK: list[Rule] = []
 
 
-@dataclass(frozen=True)
-class _Entry:
-    name: str
-    accepts: Callable[[Kernel, Mapping[str, Type]], bool]
-    rule: Rule
-
-
-RULES: list[_Entry] = []
-
-
-def schedule_rule(
-    accepts: Callable[[Kernel, Mapping[str, Type]], bool],
-) -> Callable[[Rule], Rule]:
-    """Register the decorated rule behind those that are there."""
+def schedule_rule(accepts: Predicate | None = None) -> Callable[[Rule], Rule]:
+    """Register the decorated rule; without a predicate, for what no other accepts."""
 
     def declare(rule: Rule) -> Rule:
-        RULES.append(_Entry(rule.__name__, accepts, rule))
+        if accepts is None:
+            FALLBACK.append(rule)
+        else:
+            RULES.append((accepts, rule))
         return rule
 
     return declare
 
 
-def rule_for(kernel: Kernel, types: Mapping[str, Type]) -> _Entry:
+def rule_for(kernel: Kernel, types: Mapping[str, Type]) -> Rule:
     """The rule that builds this kernel."""
-    return next(entry for entry in RULES if entry.accepts(kernel, types))
+    found = (rule for accepts, rule in RULES if accepts(kernel, types))
+    return next(found, FALLBACK[0])
 
 
 @dataclass

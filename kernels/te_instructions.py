@@ -244,14 +244,8 @@ def matmul(a: Tensor, b: Tensor, *, name: str) -> Tensor:
     return te.compute((*batch, shape_of(a)[-2], shape_of(b)[-1]), element, name=name)
 
 
-def padded(
-    x: Tensor, padding: Padding, extent: tuple[int, int], fill: Any, phases: int = 1
-) -> Tensor:
-    """``x`` on a grid of ``extent`` from ``padding`` before it on, ``fill`` outside.
-
-    With ``phases`` p the columns are [H, p, W / p]: column c at [c % p, c // p], so
-    that a window moving by p reads neighbours.
-    """
+def padded(x: Tensor, padding: Padding, extent: tuple[int, int], fill: Any) -> Tensor:
+    """``x`` on a grid of ``extent`` from ``padding`` before it on, ``fill`` outside."""
     n, c, h, w = shape_of(x)
     top, _, left, _ = padding
 
@@ -260,13 +254,19 @@ def padded(
         inside = tirx.all(i >= 0, i < h, j >= 0, j < w)
         return tirx.if_then_else(inside, x(b, o, i, j), fill)
 
-    if phases == 1:
-        return te.compute((n, c, *extent), at, name="pad")
-    rows, columns = extent
+    return te.compute((n, c, *extent), at, name="pad")
+
+
+def by_phase(x: Tensor, phases: int) -> Tensor:
+    """``[N, C, H, phases, W / phases]``: column c at ``[c % phases, c // phases]``.
+
+    A window that moves by ``phases`` then reads neighbours.
+    """
+    n, c, h, w = shape_of(x)
     return te.compute(
-        (n, c, rows, phases, -(-columns // phases)),
-        lambda b, o, i, phase, j: at(b, o, i, j * phases + phase),
-        name="pad",
+        (n, c, h, phases, w // phases),
+        lambda b, o, i, phase, j: x(b, o, i, j * phases + phase),
+        name="phases",
     )
 
 

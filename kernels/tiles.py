@@ -45,7 +45,11 @@ class Core(Protocol):
     @property
     def load_bytes_per_cycle(self) -> float: ...
     @property
+    def l1d_bytes(self) -> int: ...
+    @property
     def l2_bytes(self) -> int: ...
+    @property
+    def l2_bytes_per_cycle(self) -> float: ...
 
 
 def concrete(type: Type) -> tuple[int, ...]:
@@ -148,7 +152,7 @@ def default_tile(
     fixed = clamp(dict(kernel.tile), sizes)
     names = tiled_loops(kernel, types)
     tile = dict.fromkeys(names, 1)
-    rows: tuple[str, ...] = ()
+    rows: tuple[str, ...]
     vector = vector_loop(kernel, types)
     if is_dense(kernel, types):
         rows, widths = ("ho", "wo"), _vectors(sizes[vector], machine)
@@ -157,7 +161,8 @@ def default_tile(
     elif is_windowed(kernel, types):
         rows, widths = ("ho",), _row_vectors(sizes[vector], machine)
     else:
-        widths = (min(sizes[vector], 4 * lanes(machine)),)
+        tile[vector] = min(sizes[vector], 4 * lanes(machine))
+        return tile | {loop: size for loop, size in fixed.items() if loop in tile}
     spaces = {loop: _row_sizes(sizes[loop]) for loop in rows} | {vector: widths}
     spaces |= {loop: (size,) for loop, size in fixed.items() if loop in tile}
     return tile | _cheapest(kernel, types, spaces, machine)
@@ -260,12 +265,13 @@ def _vectors(extent: int, machine: Core) -> tuple[int, ...]:
 
 
 def _row_vectors(extent: int, machine: Core) -> tuple[int, ...]:
-    """Divisors of a row, and whole vectors that leave a tail."""
+    """Powers of two up to two vectors, and a short row as a whole.
+
+    LLVM splits other widths badly.
+    """
     width = lanes(machine)
-    divisors = {w for w in range(1, min(extent, 4 * width) + 1) if extent % w == 0}
-    return tuple(
-        sorted(divisors | {width * n for n in (1, 2, 3) if width * n < extent})
-    )
+    powers = {w for w in (4, 8, 16, 32) if w <= min(extent, 2 * width)}
+    return tuple(sorted(powers | ({extent} if extent <= width else set()))) or (1,)
 
 
 def _cycles(
@@ -281,13 +287,55 @@ def _cycles(
     wide = ceil(tile[vector] / lanes(machine))
     rows = prod(size for loop, size in tile.items() if loop != vector)
     register_bytes = machine.simd_bits // 8
+    vector_load = register_bytes / machine.load_bytes_per_cycle
     fma = wide * rows / machine.fma_per_cycle
-    if is_windowed(kernel, types):
-        load = (wide * rows * register_bytes + 4) / machine.load_bytes_per_cycle
-        # A vector that crosses the end of a row is stored element by element.
-        tail = 0.5 * wide * rows if sizes[vector] % tile[vector] else 0.0
-        return blocks * (fma + load + tail + 1)
-    load = (wide * register_bytes + 4 * rows) / machine.load_bytes_per_cycle
     # FMA latency: fewer accumulators than about 8 cannot keep the unit busy.
-    latency = 8 / machine.fma_per_cycle if wide * rows < 8 else 0
-    return blocks * (max(fma, load, latency) + 0.25 * min(fma, load) + 1)
+    latency = 8 / machine.fma_per_cycle if wide * rows < 8 else 0.0
+    if is_windowed(kernel, types):
+        load = (wide * rows + 1) * vector_load
+        # A vector that crosses the end of a row is stored element by element.
+        stores = rows * (tile[vector] if sizes[vector] % tile[vector] else wide)
+        tail = 1.5 * stores / (sizes["kh"] * sizes["kw"])
+        return blocks * (max(fma, latency) + load + tail + 1)
+    # A block of weights that leaves no room in L1 comes from L2 for every tile.
+    block = 4 * tile[vector] * prod(sizes.get(loop, 1) for loop in REDUCTION_LOOPS)
+    rate = machine.load_bytes_per_cycle
+    if block > machine.l1d_bytes // 2:
+        rate = min(rate, machine.l2_bytes_per_cycle)
+    load = wide * register_bytes / rate
+    missed = 0.0
+    if kernel.anchor.opcode == "matmul":
+        load += rows * max(0.5, vector_load / 2)
+    else:
+        load += _input_loads(kernel, tile, sizes, machine)
+        missed = _input_bytes(kernel, tile, sizes) / machine.l2_bytes_per_cycle
+    return blocks * (max(fma, load, latency) + 0.25 * min(fma, load) + missed + 1)
+
+
+def _input_bytes(
+    kernel: Kernel, tile: Mapping[str, int], sizes: Mapping[str, int]
+) -> float:
+    """Bytes of input that a tile reads for the first time, per step."""
+    stride = kernel.anchor.attr("stride")
+    height = (tile["ho"] - 1) * stride[0] + sizes["kh"]
+    width = (tile["wo"] - 1) * stride[1] + sizes["kw"]
+    return 4 * height * width / (sizes["kh"] * sizes["kw"])
+
+
+def _input_loads(
+    kernel: Kernel, tile: Mapping[str, int], sizes: Mapping[str, int], machine: Core
+) -> float:
+    """Cycles of loading the inputs of one step of a dense convolution.
+
+    NEON multiplies by a lane of a vector, so neighbouring columns come with one load,
+    and with kw unrolled the taps share it; wider machines broadcast every input from
+    memory by itself.
+    """
+    vector_load = machine.simd_bits / 8 / machine.load_bytes_per_cycle
+    rows, columns = tile["ho"], tile["wo"]
+    strided = kernel.anchor.attrs.get("stride", (1, 1))[1] > 1
+    if machine.simd_bits > 128 or strided or columns == 1:
+        return rows * columns * max(0.5, vector_load / 2)
+    taps = sizes["kw"]
+    loaded = ceil((columns + taps - 1) / lanes(machine)) / taps
+    return rows * loaded * vector_load

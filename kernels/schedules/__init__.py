@@ -1,4 +1,4 @@
-"""The schedules, in the order in which they are asked; ``stage`` takes everything."""
+"""The schedules; ``stage`` takes what no other does."""
 
 from __future__ import annotations
 

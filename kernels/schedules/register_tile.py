@@ -26,6 +26,8 @@ from gos_fx.kernels.tiles import MAX_BODY, lanes
 PARALLEL_WORK = 1 << 15
 # Blocks per core that still balance when the last outer loop stays out of the fusion.
 BALANCE = 4
+# Stages that copy the input, from the last to the first.
+COPIES = ("phases", "pad")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class TilePlan:
         cores: for how many threads there should be work.
         work: multiply-adds of the whole kernel.
         lanes: float32 elements of a vector register.
+        copy_inside: the parallel loop is made of this many outer loops, and copies of
+            the input (padded, sorted by phase) are made inside it; 0: before all.
     """
 
     loops: tuple[str, ...]
@@ -55,6 +59,7 @@ class TilePlan:
     cores: int
     work: int
     lanes: int
+    copy_inside: int = 0
 
 
 def blocks_of(extent: int, size: int) -> int:
@@ -83,38 +88,38 @@ def base_name(nodes: Sequence[Node]) -> str:
     return "gather" if nodes else "out"
 
 
-def apply(sch: s_tir.Schedule, plan: TilePlan, *, pad_with: str | None = None) -> None:
-    """Schedule ``acc`` and ``out``; ``pad_with`` names the outer loop of stage ``pad``.
-
-    Without ``pad_with`` a ``pad`` stage runs before, in parallel of its own.
-    """
+def apply(sch: s_tir.Schedule, plan: TilePlan) -> None:
+    """Schedule ``acc``, ``out`` and the copies of the input."""
     root = sch.get_sblock("root")
     named = {sch.get(b).name_hint: b for b in sch.get_child_blocks(root)}
     for name, block in named.items():
-        if name not in ("acc", "out", "pad"):
+        if name not in ("acc", "out", *COPIES):
             sch.compute_inline(block)
     out, acc = named["out"], named["acc"]
     outer, repeated, inner = _split_output(sch, out, plan)
     sch.reorder(*outer.values(), *repeated, *inner.values())
     names = list(outer)
     count = {name: int(sch.get(loop).extent) for name, loop in outer.items()}
-    fused = _parallel_depth(count, plan)
+    copies = [named[name] for name in COPIES if name in named]
+    inside = bool(copies and plan.copy_inside)
+    fused = plan.copy_inside if inside else _parallel_depth(count, plan)
     last = [*outer.values(), *repeated][-1]
     is_parallel = plan.work >= PARALLEL_WORK
-    if fused:
-        first = sch.fuse(*[outer[name] for name in names[:fused]])
-        if is_parallel:
-            sch.parallel(first)
-        if fused == len(outer) and not repeated:
-            last = first
+    first = sch.fuse(*[outer[name] for name in names[:fused]])
+    if is_parallel:
+        sch.parallel(first)
+    if fused == len(outer) and not repeated:
+        last = first
     for loop in repeated:
         sch.unroll(loop)
     sch.compute_at(acc, last, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
     _schedule_accumulation(sch, acc, plan)
     _schedule_store(sch, inner, plan)
-    if "pad" in named:
-        _schedule_pad(sch, named["pad"], plan, is_parallel)
+    for block in copies:
+        if inside:
+            sch.compute_at(block, first, preserve_unit_loops=True)
+        _schedule_copy(sch, block, plan, is_parallel and not inside)
 
 
 def _split_output(
@@ -199,16 +204,28 @@ def _schedule_store(
             sch.unroll(inner[name])
 
 
-def _schedule_pad(
-    sch: s_tir.Schedule, pad: Any, plan: TilePlan, is_parallel: bool
+def _schedule_copy(
+    sch: s_tir.Schedule, block: Any, plan: TilePlan, is_parallel: bool
 ) -> None:
-    loops = sch.get_loops(pad)
-    width = int(sch.get(loops[-1]).extent)
-    if width <= 16 * plan.lanes:
-        sch.vectorize(loops[-1])
-    first = sch.fuse(*loops[:2])
+    """One copy of the input; padding is a fill and a copy without conditions."""
+    rank = len(sch.get(block).iter_vars)
+    loops = sch.get_loops(block)
+    outer, own = loops[:-rank], loops[-rank:]
+    is_pad = sch.get(block).name_hint.startswith("pad")
+    first = own[0] if outer else sch.fuse(*own[:2])
+    if is_pad:
+        filled = sch.decompose_padding(block, first)
+        _vectorize_last(sch, filled)
     if is_parallel:
         sch.parallel(first)
+    if is_pad:
+        _vectorize_last(sch, block)
+
+
+def _vectorize_last(sch: s_tir.Schedule, block: Any) -> None:
+    last = sch.get_loops(block)[-1]
+    if 1 < int(sch.get(last).extent) <= MAX_BODY:
+        sch.vectorize(last)
 
 
 def machine_facts(job: Job) -> dict[str, Any]:

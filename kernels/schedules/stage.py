@@ -23,7 +23,7 @@ PARALLEL_WORK = 1 << 14
 MAX_VECTOR = 64
 
 
-@schedule_rule(lambda kernel, types: True)
+@schedule_rule()
 def stages(job: Job) -> Scheduled:
     """Any kernel from the functions of its instructions."""
     operands = Operands(job)
@@ -82,6 +82,13 @@ def schedule_stage(sch: s_tir.Schedule, block: SBlockRV, width: int) -> None:
         return
     inner = spatial[-1] if len(spatial) > 1 else None
     work = prod(sizes)
+    if not reduced and sch.get(block).name_hint.startswith("pad"):
+        if sizes[-1] <= MAX_VECTOR:
+            sch.vectorize(loops[-1])
+        fused = sch.fuse(*loops[:-1]) if len(loops) > 1 else loops[0]
+        if work >= PARALLEL_WORK and len(loops) > 1:
+            sch.parallel(fused)
+        return
     if not reduced:
         fused = sch.fuse(*spatial) if len(spatial) > 1 else spatial[0]
         total = int(sch.get(fused).extent)

@@ -28,7 +28,13 @@ from gos_fx.kernels.schedules.register_tile import (
     epilogue,
     machine_facts,
 )
-from gos_fx.kernels.te_instructions import const, padded, shape_of, window_average
+from gos_fx.kernels.te_instructions import (
+    by_phase,
+    const,
+    padded,
+    shape_of,
+    window_average,
+)
 from gos_fx.kernels.tiles import concrete, extents, is_windowed
 
 
@@ -69,6 +75,9 @@ def window(job: Job) -> Scheduled:
         reductions=("kh", "kw") if is_pool else ("ci", "kh", "kw"),
         unroll=job.unroll,
         work=prod(sizes.values()),
+        copy_inside=2
+        if sizes["co"] == shape_of(x)[1] and sizes.get("ci", 1) == 1
+        else 0,
         **machine_facts(job),
     )
     sch = s_tir.Schedule(function)
@@ -110,9 +119,11 @@ def _accumulate(
     is_max = job.kernel.anchor.opcode == "max_pool"
     fill = te.min_value(x.dtype) if is_max else const(0, x)
     phases = stride[1]
-    needs_copy = padding[0] or padding[2] or grid[0] > height or grid[1] > width
-    if needs_copy or phases > 1:
-        x = padded(x, padding, grid, fill, phases)
+    grid = (grid[0], blocks_of(grid[1], phases) * phases)
+    if padding[0] or padding[2] or grid[0] > height or grid[1] != width:
+        x = padded(x, padding, grid, fill)
+    if phases > 1:
+        x = by_phase(x, phases)
     kh = te.reduce_axis((0, taps[0]), name="kh")
     kw = te.reduce_axis((0, taps[1]), name="kw")
     per_group = 1 if w is None else shape_of(w)[1]
