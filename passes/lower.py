@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from gos_fx import instructions  # noqa: F401  (fills the instruction table)
 from gos_fx.errors import Unsupported
 from gos_fx.ir.builder import Builder
 from gos_fx.ir.dim import Dim, symbol

@@ -1,0 +1,1 @@
+"""Measurements: the demo, its seeds, and the networks that they use."""

@@ -1,0 +1,355 @@
+"""The public functions."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gos_fx import checks
+from gos_fx.errors import BadOption, NotBuiltYet, UnwritableRunDirectory
+from gos_fx.evolve.engine import SearchOptions
+from gos_fx.evolve.task import (
+    Task,
+    fidelity,
+    require_reiterable,
+    squared_error,
+    top1,
+)
+from gos_fx.latency.profile import Profile, profile_network
+from gos_fx.passes.make_opaque import make_opaque
+from gos_fx.passes.operators import Operator
+from gos_fx.passes.trace import run_once
+from gos_fx.pipeline import Optimization, Options, prepare, versions
+from gos_fx.result import OptimizationResult, attach
+from gos_fx.store import load_run
+from gos_fx.targets import target as target_table
+from gos_fx.targets.target import Target
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from gos_fx.compiled import CompiledModel
+
+_CONSTRAINTS = ("latency", "parameters", "memory")
+_GENERATED_BATCHES, _GENERATED_BATCH = 8, 16
+
+
+def targets() -> tuple[str, ...]:
+    """Names of all targets that the other functions take."""
+    return target_table.names()
+
+
+def optimize(
+    model: nn.Module,
+    target: str | Target,
+    *,
+    example_inputs: Any = None,
+    train_data: Iterable[Any] | None = None,
+    eval_data: Iterable[Any] | None = None,
+    loss: Callable[[Any, Any], Tensor] | None = None,
+    metric: Callable[[Any, Any], Any] | None = None,
+    metric_mode: str = "max",
+    epsilon: float = 0.01,
+    objectives: Sequence[str] = ("latency", "parameters"),
+    constraints: Mapping[str, float] | None = None,
+    only: Iterable[str | type[nn.Module]] | None = None,
+    exclude: Iterable[str | type[nn.Module]] | None = None,
+    max_replacements: int = 10,
+    similar: int = 4,
+    iterations: int = 50,
+    population: int = 12,
+    time_budget: float | None = None,
+    latency_source: str = "auto",
+    threads: int | None = None,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    executor: Executor | None = None,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+    seed: int = 0,
+) -> fx.GraphModule:
+    """A faster network with the same inputs and outputs, for one target.
+
+    Replaces the least efficient operators by evolved instruction graphs that keep the
+    metric on ``eval_data`` within ``epsilon`` (absolute) of the original's. Attribute
+    ``gos`` of the result is the :class:`~gos_fx.result.OptimizationResult`.
+
+    Args:
+        model: a trained network in eval mode. It is not changed.
+        target: a name from :func:`targets`, or a ``Target``.
+        example_inputs: a tensor, a tuple of arguments, or a dict by parameter name, at
+            the batch size to optimize for.
+        train_data, eval_data: re-iterable batches of (inputs, targets). Without any
+            data, fidelity to the original's outputs on generated inputs decides, and
+            ``gos.facts["accuracy_measured"]`` is False.
+        loss: ``loss(outputs, targets)``; cross entropy unless given.
+        metric: ``metric(outputs, targets)``, one value for each sample or one for the
+            batch; top-1 accuracy unless given. ``metric_mode`` is "max" or "min".
+        constraints: upper limits for "latency" (s), "parameters" and "memory" (bytes);
+            the search ends as soon as all hold.
+        only, exclude: module names, patterns (``layer4.*``) or types of the leading
+            module of an operator.
+        max_replacements: at most so many operators are replaced.
+        similar: at most so many operators of one template are replaced together.
+        iterations, population: generations for each replacement, and their size.
+        time_budget: seconds; the search stops at the next end of a generation.
+        threads: of the target; all cores of the cluster unless given.
+        run_dir: the result is saved there; :func:`load` reads it back.
+        seed: of every random choice.
+
+    Raises:
+        GosError: a subclass for each kind of bad input; see :mod:`gos_fx.errors`.
+    """
+    resolved = target_table.get(target)
+    checks.check_model(model)
+    checks.check_epsilon(epsilon)
+    _check_options(objectives, constraints, metric_mode, latency_source, resume)
+    directory = None if run_dir is None else checks.prepare_run_directory(run_dir)
+    for data, where in ((train_data, "train_data"), (eval_data, "eval_data")):
+        if data is not None:
+            require_reiterable(data, where)
+    inputs = checks.find_example_inputs(model, example_inputs, eval_data, train_data)
+    run_once(model, inputs)
+    task = _task(model, inputs, train_data, eval_data, loss, metric, metric_mode, seed)
+    options = Options(
+        epsilon=epsilon,
+        constraints=dict(constraints or {}),
+        max_replacements=max_replacements,
+        similar=similar,
+        time_budget=time_budget,
+        threads=threads,
+        seed=seed,
+        search=SearchOptions(iterations=iterations, population=population),
+    )
+    facts = {
+        "target": resolved.name,
+        "threads": threads or resolved.threads,
+        "latency_source": "analytical",
+        "latency_confirmed": False,
+        "seed": seed,
+        "epsilon": epsilon,
+        "metric": task.name,
+        "metric_mode": task.mode,
+        "accuracy_measured": eval_data is not None or train_data is not None,
+        "iterations": iterations,
+        "population": population,
+        "batch": _batch(inputs),
+        "versions": versions(),
+    }
+    optimization = Optimization(
+        model,
+        inputs,
+        task,
+        resolved,
+        options,
+        wanted=_filter(model, only, exclude),
+        executor=executor,
+        progress=progress,
+        facts=facts,
+    )
+    result = optimization.run()
+    if directory is not None:
+        result.save(directory)
+    return result.select(result.chosen)
+
+
+def profile(
+    model: nn.Module,
+    target: str | Target,
+    *,
+    example_inputs: Any = None,
+    threads: int | None = None,
+) -> Profile:
+    """Latency, parameters and memory of each operator on a target (analytical).
+
+    Raises:
+        GosError: unknown target, or a model that cannot be traced or run.
+    """
+    resolved = target_table.get(target)
+    checks.check_model(model)
+    inputs = checks.find_example_inputs(model, example_inputs)
+    return profile_network(prepare(model, inputs), resolved, threads)
+
+
+def compile(
+    model: nn.Module,
+    target: str | Target = "host",
+    *,
+    example_inputs: Any = None,
+    threads: int | None = None,
+) -> CompiledModel:
+    """Machine code of the model for a target, made in a process of its own.
+
+    Raises:
+        CompileError: the compiler refused or died; the stage and its last words.
+        GosError: as for :func:`profile`.
+    """
+    from gos_fx.compiled import compile_network
+
+    resolved = target_table.get(target)
+    checks.check_model(model)
+    inputs = checks.find_example_inputs(model, example_inputs)
+    network = make_opaque(model, inputs)
+    return compile_network(network, inputs, resolved, threads)
+
+
+def load(directory: str | Path) -> fx.GraphModule | CompiledModel:
+    """A saved run as its network, or a saved package as its compiled model.
+
+    No code of the files is executed: they are JSON, safetensors and hashes.
+
+    Raises:
+        DamagedRunDirectory, PackageError: what is wrong with which file.
+    """
+    path = Path(directory)
+    if (path / "manifest.json").exists():
+        from gos_fx.compiled import load_compiled
+
+        return load_compiled(path)
+    result: OptimizationResult = load_run(path)
+    return result.select(result.chosen)
+
+
+def lower(model: nn.Module, example_inputs: Any) -> Any:
+    """The whole model as instruction graphs.
+
+    Raises:
+        NotBuiltYet: this version lowers operator by operator inside ``optimize``.
+    """
+    raise NotBuiltYet(
+        "gos_fx.lower is not built yet",
+        do="see the graphs of a network's operators in optimize(...).gos.replacements",
+    )
+
+
+def attach_result(
+    network: fx.GraphModule, result: OptimizationResult
+) -> fx.GraphModule:
+    """``network`` with ``gos`` set in the way that copies and pickles keep."""
+    return attach(network, result)
+
+
+def _check_options(
+    objectives: Sequence[str],
+    constraints: Mapping[str, float] | None,
+    metric_mode: str,
+    latency_source: str,
+    resume: bool,
+) -> None:
+    if tuple(objectives) != ("latency", "parameters"):
+        raise NotBuiltYet(
+            f"the objectives {tuple(objectives)} are not built yet",
+            where="objectives",
+            do="this version minimises ('latency', 'parameters')",
+        )
+    if unknown := set(constraints or {}) - set(_CONSTRAINTS):
+        raise BadOption(
+            f"there is no constraint {sorted(unknown)[0]}",
+            where="constraints",
+            do=f"use {', '.join(_CONSTRAINTS)}",
+        )
+    if metric_mode not in ("max", "min"):
+        raise BadOption(f"metric_mode={metric_mode!r}", "metric_mode", "max or min")
+    if latency_source not in ("auto", "analytical"):
+        raise NotBuiltYet(
+            f"the latency source {latency_source!r} is not built yet",
+            where="latency_source",
+            do="this version has 'analytical'; 'auto' takes it",
+        )
+    if resume:
+        raise NotBuiltYet(
+            "resuming a run is not built yet",
+            where="resume",
+            do="run again with the same seed, which gives the same result",
+        )
+
+
+def _task(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    train_data: Iterable[Any] | None,
+    eval_data: Iterable[Any] | None,
+    loss: Callable[[Any, Any], Tensor] | None,
+    metric: Callable[[Any, Any], Any] | None,
+    mode: str,
+    seed: int,
+) -> Task:
+    if eval_data is None and train_data is None:
+        data = _generated(model, inputs, seed)
+        return Task(data, data, squared_error, fidelity, "max", "fidelity", True)
+    valid = train_data if eval_data is None else eval_data
+    assert valid is not None
+    return Task(
+        train_data,
+        valid,
+        loss or nn.functional.cross_entropy,
+        metric or top1,
+        mode,
+        getattr(metric, "__name__", "metric") if metric else "top-1 accuracy",
+    )
+
+
+def _generated(
+    model: nn.Module, inputs: tuple[Any, ...], seed: int
+) -> list[tuple[tuple[Any, ...], Any]]:
+    """Normal inputs in the examples' shapes with the model's own outputs."""
+    generator = torch.Generator().manual_seed(seed)
+    batches = []
+    for _ in range(_GENERATED_BATCHES):
+        made = tuple(_noise(x, generator) for x in inputs)
+        batches.append((made, run_once(model, made)))
+    return batches
+
+
+def _noise(x: Any, generator: torch.Generator) -> Any:
+    if not isinstance(x, Tensor):
+        return x
+    shape = (_GENERATED_BATCH, *x.shape[1:])
+    if x.is_floating_point():
+        return torch.randn(shape, generator=generator).to(x.dtype)
+    high = max(2, int(x.max()) + 1)
+    return torch.randint(0, high, shape, generator=generator, dtype=x.dtype)
+
+
+def _filter(
+    model: nn.Module,
+    only: Iterable[str | type[nn.Module]] | None,
+    exclude: Iterable[str | type[nn.Module]] | None,
+) -> Callable[[Operator], bool]:
+    modules = dict(model.named_modules())
+
+    def matches(operator: Operator, wanted: Iterable[str | type[nn.Module]]) -> bool:
+        return any(
+            fnmatch.fnmatchcase(operator.name, want)
+            if isinstance(want, str)
+            else isinstance(modules.get(operator.name), want)
+            for want in wanted
+        )
+
+    include = None if only is None else tuple(only)
+    leave = tuple(exclude or ())
+    return lambda op: (include is None or matches(op, include)) and not matches(
+        op, leave
+    )
+
+
+def _batch(inputs: tuple[Any, ...]) -> int:
+    first = next(x for x in inputs if isinstance(x, Tensor))
+    return int(first.shape[0]) if first.dim() else 1
+
+
+__all__ = [
+    "Target",
+    "UnwritableRunDirectory",
+    "compile",
+    "load",
+    "lower",
+    "optimize",
+    "profile",
+    "targets",
+]

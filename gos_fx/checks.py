@@ -1,0 +1,129 @@
+"""Refusals of bad input, before any work is done on it."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gos_fx.errors import (
+    BadExampleInputs,
+    BadOption,
+    MissingExampleInputs,
+    NonFiniteWeights,
+    TrainingModeError,
+    UnwritableRunDirectory,
+)
+from gos_fx.passes.trace import as_arguments
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse what is no model, trains, or has weights that are not finite.
+
+    Raises:
+        BadOption, TrainingModeError, NonFiniteWeights.
+    """
+    if not isinstance(model, nn.Module):
+        raise BadOption(f"{type(model).__name__} is not an nn.Module", "model")
+    for name, module in model.named_modules():
+        if module.training and (list(module.children()) == [] or name == ""):
+            raise TrainingModeError(
+                f"{type(module).__name__} is in training mode",
+                where=name or "model",
+                do="call model.eval() first",
+            )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise NonFiniteWeights(
+                f"{bad} of {tensor.numel()} values are infinite or not a number",
+                where=name,
+                do="reload the checkpoint, or train again with a smaller rate",
+            )
+
+
+def find_example_inputs(
+    model: nn.Module, example_inputs: Any, *loaders: Iterable[Any] | None
+) -> tuple[Any, ...]:
+    """The argument; else the model's own; else one sample of the first loader.
+
+    Raises:
+        MissingExampleInputs: nothing says what the inputs look like.
+        BadExampleInputs: they hold no tensor.
+    """
+    found = example_inputs
+    if found is None:
+        found = getattr(model, "example_input_array", None)
+    if found is None:
+        config = getattr(model, "pretrained_cfg", None)
+        size = config.get("input_size") if isinstance(config, dict) else None
+        found = None if size is None else torch.zeros(1, *size)
+    if found is None:
+        for loader in loaders:
+            if loader is not None:
+                inputs = next(iter(loader))[0]
+                found = _first_sample(inputs)
+                break
+    if found is None:
+        raise MissingExampleInputs(
+            "nothing says what the model's inputs look like",
+            where="example_inputs",
+            do="pass example_inputs=torch.zeros(1, ...) in the shape of one sample",
+        )
+    arguments = as_arguments(model, found)
+    if not any(isinstance(x, Tensor) for x in arguments):
+        raise BadExampleInputs(
+            "there is no tensor among them",
+            where="example_inputs",
+            do="pass tensors in the shape of one sample",
+        )
+    return arguments
+
+
+def check_epsilon(epsilon: float) -> None:
+    """Raises BadOption unless it is a number that is not negative."""
+    if not (isinstance(epsilon, int | float) and math.isfinite(epsilon)):
+        raise BadOption(f"epsilon={epsilon!r} is not a number", "epsilon")
+    if epsilon < 0:
+        raise BadOption(
+            f"epsilon={epsilon} is negative",
+            where="epsilon",
+            do="give the loss of the metric that you allow, 0.01 for one point",
+        )
+
+
+def prepare_run_directory(directory: str | Path) -> Path:
+    """Make the directory and write to it once.
+
+    Raises:
+        UnwritableRunDirectory: with the system's reason.
+    """
+    path = Path(directory)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path)
+        os.close(handle)
+        os.unlink(name)
+    except OSError as error:
+        raise UnwritableRunDirectory(
+            f"{error.strerror or error}",
+            where=str(path),
+            do="pass a run_dir that you can write to",
+        ) from error
+    return path
+
+
+def _first_sample(inputs: Any) -> Any:
+    if isinstance(inputs, Tensor):
+        return inputs[:1]
+    if isinstance(inputs, dict):
+        return {key: _first_sample(value) for key, value in inputs.items()}
+    if isinstance(inputs, list | tuple):
+        return tuple(_first_sample(value) for value in inputs)
+    return inputs

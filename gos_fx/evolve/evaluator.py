@@ -1,0 +1,297 @@
+"""The gate: cheap tests first, then projection, local fit, fine-tuning, the metric."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from gos_fx.errors import GosError, VerifyError
+from gos_fx.evolve.fitness import Evaluation, Weights
+from gos_fx.evolve.task import Batch, Score, Task
+from gos_fx.evolve.training import FineTuning, LocalFit, fine_tune, fit_locally
+from gos_fx.ir.graph import Graph
+from gos_fx.ir.projection import project
+from gos_fx.ir.verifier import Bounds, check_bounds, verify
+from gos_fx.latency.analytical import graph_latency
+from gos_fx.latency.model import Estimate, total
+from gos_fx.passes.emit import emit_operator, replace_operators
+from gos_fx.passes.operators import Operator
+from gos_fx.passes.source import SOURCE
+from gos_fx.passes.split import split_before
+from gos_fx.targets.target import Target
+
+
+@dataclass(frozen=True)
+class Gates:
+    """When a candidate is not worth the next, costlier test.
+
+    ``local_error``: largest part of the variance of the operator's outputs that it may
+    miss after the local fit. ``recoverable``: largest loss of the metric, in units of
+    what is allowed, that fine-tuning is believed to win back. ``subset``: samples of
+    the first look at the metric. The values are choices of ours, not of the paper.
+    """
+
+    local_error: float = 0.5
+    recoverable: float = 30.0
+    subset: int = 256
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Samples and bytes kept in memory for local fit, fine-tuning and the metric."""
+
+    fit_samples: int = 128
+    tune_samples: int = 4096
+    cache_bytes: int = 1 << 30
+
+
+class Evaluator:
+    """Judges templates for one group of similar operators of one network.
+
+    ``network`` is frozen; ``floor`` is the value of the metric that a candidate must
+    exceed, ``current`` the score of ``network`` itself. ``evaluate`` depends on its
+    argument alone: same template, same result, in any order and in any worker.
+    """
+
+    def __init__(
+        self,
+        network: fx.GraphModule,
+        operators: Sequence[Operator],
+        task: Task,
+        target: Target,
+        *,
+        threads: int | None,
+        current: Score,
+        floor: float,
+        seed: int,
+        bounds: Bounds,
+        tuning: FineTuning,
+        fit: LocalFit,
+        gates: Gates,
+        limits: Limits,
+    ) -> None:
+        self.operators = tuple(operators)
+        template = operators[0].template
+        assert template is not None
+        self.original = template
+        self.task, self.target, self.threads = task, target, threads
+        self.current, self.floor, self.seed = current, floor, seed
+        self.bounds, self.tuning, self.fit = bounds, tuning, fit
+        self.gates, self.limits = gates, limits
+        self.before = self.latency(template)
+        self.parameters_before = sum(op.parameters for op in operators)
+        first = self._first_node(network)
+        split = split_before(network, first)
+        self._suffix = split.suffix
+        self._load(split.prefix)
+
+    def latency(self, graph: Graph) -> Estimate:
+        """Sum over the sites of a template.
+
+        Raises:
+            VerifyError: it does not fit one of them.
+        """
+        each = [
+            graph_latency(graph.instantiate(op.bindings), self.target, self.threads)
+            for op in self.operators
+        ]
+        return total(each, "analytical", self.target.name)
+
+    def parameters(self, graph: Graph) -> int:
+        """Trainable weights of a template over all sites."""
+        count = 0
+        for operator in self.operators:
+            concrete = graph.instantiate(operator.bindings)
+            for value in concrete.weights:
+                if value.type.role == "weight":
+                    assert isinstance(value.type.elements, int)
+                    count += value.type.elements
+        return count
+
+    def screen(self, graph: Graph) -> Evaluation:
+        """The tests that cost nothing: form, bounds, fit to the sites, roofline."""
+        try:
+            verify(graph)
+            check_bounds(graph, self.bounds, self.original)
+            if graph.result != self.original.result:
+                return Evaluation(f"it gives {graph.result}")
+            latency = self.latency(graph)
+            parameters = self.parameters(graph)
+        except VerifyError as error:
+            return Evaluation(error.what)
+        found = Evaluation("", latency, parameters)
+        slower = latency.seconds >= self.before.seconds
+        if slower and parameters >= self.parameters_before:
+            return replace(found, reason="it is dominated by the original")
+        return found
+
+    def evaluate(self, graph: Graph) -> Evaluation:
+        """All tests, in the order of their cost. Schedules do not change the outcome:
+        the caller may reuse it for the same graph under another schedule."""
+        found = self.screen(graph)
+        if not found.feasible:
+            return found
+        plain = graph.without_schedule()
+        if plain == self.original.without_schedule():
+            weights = tuple(dict(op.weights) for op in self.operators)
+            return replace(found, metric=self.current.value, weights=weights)
+        try:
+            return self._learn(plain, found)
+        except GosError as error:
+            return replace(found, reason=str(error))
+
+    def _learn(self, graph: Graph, found: Evaluation) -> Evaluation:
+        seed = _seed(graph, self.seed)
+        modules = [
+            emit_operator(graph, op.bindings, self._project(graph, op))
+            for op in self.operators
+        ]
+        for module, (x, y) in zip(modules, self._examples, strict=True):
+            if not bool(torch.isfinite(module(x[:2])).all()):
+                return replace(found, reason="its outputs are not finite")
+            error = fit_locally(module, x, y, self.fit, seed)
+            if not error <= self.gates.local_error:
+                return replace(
+                    found, reason=f"it misses {error:.0%} of the operator's variance"
+                )
+        network = self._with(modules)
+        allowed = self.task.gain(self.current.value, self.floor)
+        first = self.task.score_batches(network, self._valid[: self._subset])
+        loss = -self.task.gain(first.value, self._current_subset.value)
+        if loss > self.gates.recoverable * max(allowed, 1e-3):
+            return replace(found, reason="its loss is beyond recovery", metric=first.value)
+        tuned = self.task.train is not None and self.tuning.epochs > 0
+        if tuned and not fine_tune(
+            network, modules, self._train, self.task.loss, self.tuning, seed
+        ):
+            return replace(found, reason="its weights did not stay finite")
+        metric = self._score(network).value
+        weights = tuple(_state(module) for module in modules)
+        found = replace(found, metric=metric, weights=weights, tuned=tuned)
+        if self.task.gain(metric, self.floor) <= 0:
+            return replace(found, reason=f"its metric is {metric:.4f}", weights=())
+        return found
+
+    def _project(self, graph: Graph, operator: Operator) -> Mapping[str, Tensor]:
+        projected = {}
+        for value in graph.weights:
+            source = value.init if value.init is not None else value.name
+            tensor = project(source, operator.weights, operator.bindings)
+            if not bool(torch.isfinite(tensor).all()):
+                raise VerifyError(f"the projection of {value.name} is not finite")
+            projected[value.name] = tensor
+        return projected
+
+    def _with(self, modules: Sequence[nn.Module]) -> fx.GraphModule:
+        pairs = list(zip(self.operators, modules, strict=True))
+        return replace_operators(self._suffix, pairs)
+
+    def _first_node(self, network: fx.GraphModule) -> str:
+        wanted = {operator.nodes[0] for operator in self.operators}
+        return next(n.name for n in network.graph.nodes if n.name in wanted)
+
+    def _load(self, prefix: fx.GraphModule) -> None:
+        """Run what stands before the group once, and keep what the tests need."""
+        task, limits = self.task, self.limits
+        self._prefix = prefix
+        learned = task.valid if task.train is None else task.train
+        where = "eval_data" if task.train is None else "train_data"
+        pool = list(_limited(task.batches(learned, where), limits.tune_samples))
+        with torch.no_grad():
+            moved = [(prefix(*inputs), targets) for inputs, targets in pool]
+            self._train: list[Batch] = moved if task.train is not None else []
+            self._examples = self._local_examples(moved)
+            self._valid: list[Batch] = []
+            self._whole = True
+            size = 0
+            for inputs, targets in task.batches(task.valid, "eval_data"):
+                crossing = prefix(*inputs)
+                size += sum(t.numel() * 4 for t in crossing if isinstance(t, Tensor))
+                if size > limits.cache_bytes and self._valid:
+                    self._whole = False
+                    break
+                self._valid.append((crossing, targets))
+        samples, self._subset = 0, 0
+        for inputs, _ in self._valid:
+            samples += _length(inputs)
+            self._subset += 1
+            if samples >= self.gates.subset and not task.whole:
+                break
+        self._current_subset = task.score_batches(
+            self._suffix, self._valid[: self._subset]
+        )
+
+    def _score(self, network: fx.GraphModule) -> Score:
+        if self._whole:
+            return self.task.score_batches(network, self._valid)
+        return self.task.score(lambda *inputs: network(*self._prefix(*inputs)))
+
+    def _local_examples(self, moved: list[Batch]) -> list[tuple[Tensor, Tensor]]:
+        """Inputs and outputs of every site for a few samples."""
+        seen: dict[str, list[Tensor]] = {}
+        wanted = {name for op in self.operators for name in (op.nodes[0], op.nodes[-1])}
+        recorder = _Recorder(self._suffix, wanted, seen)
+        samples = 0
+        for inputs, _ in moved:
+            recorder.run(*inputs)
+            samples += _length(inputs)
+            if samples >= self.limits.fit_samples:
+                break
+        limit = self.limits.fit_samples
+        return [
+            (
+                torch.cat(seen[f"{op.nodes[0]}:in"])[:limit],
+                torch.cat(seen[f"{op.nodes[-1]}:out"])[:limit],
+            )
+            for op in self.operators
+        ]
+
+
+class _Recorder(fx.Interpreter):
+    """Keeps what goes into and comes out of some nodes."""
+
+    def __init__(
+        self, module: fx.GraphModule, wanted: set[str], seen: dict[str, list[Tensor]]
+    ) -> None:
+        super().__init__(module)
+        self.wanted, self.seen = wanted, seen
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name in self.wanted:
+            source = self.env[n.all_input_nodes[0]]
+            self.seen.setdefault(f"{n.name}:in", []).append(source)
+            self.seen.setdefault(f"{n.name}:out", []).append(result)
+        return result
+
+
+def _limited(batches: Any, samples: int) -> Any:
+    count = 0
+    for inputs, targets in batches:
+        yield inputs, targets
+        count += _length(inputs)
+        if count >= samples:
+            return
+
+
+def _length(inputs: tuple[Any, ...]) -> int:
+    return next(x.shape[0] for x in inputs if isinstance(x, Tensor))
+
+
+def _state(module: nn.Module) -> Weights:
+    return {
+        name: tensor.detach().clone()
+        for name, tensor in module.state_dict().items()
+        if name != SOURCE
+    }
+
+
+def _seed(graph: Graph, seed: int) -> int:
+    """One seed for each candidate, whatever the order of evaluation."""
+    digest = hashlib.sha256(f"{seed}:{graph.digest}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")

@@ -1,0 +1,167 @@
+"""What the network is for: batches, loss and metric, and how a score is compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gos_fx.errors import BadMetric, EmptyLoader, OneShotLoader
+
+Batch = tuple[tuple[Any, ...], Any]
+Metric = Callable[[Any, Any], Any]
+Loss = Callable[[Any, Any], Tensor]
+
+
+def top1(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 for each sample whose largest logit is its class, else 0: [N] from [N, C]."""
+    return (outputs.argmax(-1) == targets).float()
+
+
+def fidelity(outputs: Any, targets: Any) -> float:
+    """1 - ||y - y0||^2 / ||y0 - mean(y0)||^2: how much of the variation over the inputs
+    of the original's outputs is reproduced (coefficient of determination)."""
+    error, variation = 0.0, 0.0
+    for y, y0 in zip(_tensors(outputs), _tensors(targets), strict=True):
+        error += float((y - y0).double().square().sum())
+        variation += float((y0 - y0.mean(0)).double().square().sum())
+    return 1.0 - error / max(variation, 1e-30)
+
+
+def squared_error(outputs: Any, targets: Any) -> Tensor:
+    """Mean squared distance to the targets, for outputs of any nesting."""
+    pairs = list(zip(_tensors(outputs), _tensors(targets), strict=True))
+    return torch.stack([F.mse_loss(y, y0) for y, y0 in pairs]).sum()
+
+
+@dataclass(frozen=True)
+class Task:
+    """``train`` is learned from, ``valid`` decides; both are gone through many times.
+
+    ``metric(outputs, targets)`` gives one value for each sample, or one for the batch;
+    larger is better unless ``mode`` is "min". ``whole`` metrics see all batches at once.
+    """
+
+    train: Iterable[Any] | None
+    valid: Iterable[Any]
+    loss: Loss
+    metric: Metric
+    mode: str = "max"
+    name: str = "metric"
+    whole: bool = False
+
+    def batches(self, data: Iterable[Any], where: str) -> Iterator[Batch]:
+        """Batches as (tuple of inputs, targets).
+
+        Raises:
+            EmptyLoader: there is none.
+        """
+        empty = True
+        for batch in data:
+            empty = False
+            inputs, targets = batch
+            yield (tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)), (
+                targets
+            )
+        if empty:
+            raise EmptyLoader(f"{where} gives no batch", where)
+
+    def score(self, model: nn.Module | Callable[..., Any]) -> Score:
+        """The metric of a model over ``valid``.
+
+        Raises:
+            EmptyLoader, BadMetric.
+        """
+        return self.score_batches(model, self.batches(self.valid, "eval_data"))
+
+    def score_batches(
+        self, model: Callable[..., Any], batches: Iterable[Batch]
+    ) -> Score:
+        with torch.no_grad():
+            pairs = ((model(*inputs), targets) for inputs, targets in batches)
+            if self.whole:
+                outputs, targets = zip(*pairs, strict=True)
+                value = self.metric(_cat(outputs), _cat(targets))
+                return Score((_number(value),), (1.0,))
+            values: list[float] = []
+            weights: list[float] = []
+            for outputs, targets in pairs:
+                value = self.metric(outputs, targets)
+                if isinstance(value, Tensor) and value.dim() == 1 and len(value) > 0:
+                    values += [_number(v) for v in value.tolist()]
+                    weights += [1.0] * len(value)
+                else:
+                    values.append(_number(value))
+                    weights.append(float(_tensors(outputs)[0].shape[0]))
+        return Score(tuple(values), tuple(weights))
+
+    def gain(self, value: float, reference: float) -> float:
+        """How much better ``value`` is, in units of the metric; negative: a loss."""
+        return value - reference if self.mode == "max" else reference - value
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric's values with their weights; per sample where the metric gives that."""
+
+    values: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def value(self) -> float:
+        total = sum(v * w for v, w in zip(self.values, self.weights, strict=True))
+        return total / sum(self.weights)
+
+
+def require_reiterable(data: Iterable[Any], where: str) -> None:
+    """Refuse what can be gone through only once, or is empty.
+
+    Raises:
+        OneShotLoader, EmptyLoader.
+    """
+    if iter(data) is data:
+        raise OneShotLoader(
+            f"{where} can be gone through only once",
+            where=where,
+            do="pass a DataLoader or a list of (inputs, targets) batches",
+        )
+    for _ in data:
+        return
+    raise EmptyLoader(f"{where} gives no batch", where=where)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise BadMetric(
+            f"the metric gives a tensor of shape {tuple(value.shape)}",
+            where="metric",
+            do="return one number for the batch, or one for each sample",
+        )
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise BadMetric(
+            f"the metric gives {value!r}, which is not a number", where="metric"
+        ) from None
+    if not math.isfinite(number):
+        raise BadMetric(f"the metric gives {number}", where="metric")
+    return number
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for item in value.values() for t in _tensors(item)]
+    if isinstance(value, list | tuple):
+        return [t for item in value for t in _tensors(item)]
+    return []
+
+
+def _cat(values: tuple[Any, ...]) -> list[Tensor]:
+    return [torch.cat(parts) for parts in zip(*map(_tensors, values), strict=True)]
