@@ -194,7 +194,7 @@ class Optimization:
         return profile.memory_bytes <= min(limit, self.target.model_memory_bytes)
 
     def _floor(self) -> float:
-        """The value to exceed: one replacement may use half of what remains of epsilon."""
+        """The value to exceed: a replacement may use half of what epsilon leaves."""
         lost = -self.task.gain(self.score.value, self.first_score.value)
         allowed = (self.options.epsilon - lost) / 2
         sign = 1.0 if self.task.mode == "max" else -1.0

@@ -15,6 +15,7 @@ from gos_fx.ir.types import Type
 from gos_fx.passes.operators import Operator
 from gos_fx.passes.source import SOURCE, Source, code_digest
 
+
 def emit_operator(
     template: Graph, bindings: Mapping[str, int], weights: Mapping[str, Tensor]
 ) -> fx.GraphModule:
@@ -88,7 +89,8 @@ class _ShapedProxy(fx.Proxy):
 
     @property
     def shape(self) -> torch.Size:
-        return self.node.meta["shape"].shape
+        shape: torch.Size = self.node.meta["shape"].shape
+        return shape
 
     def dim(self) -> int:
         return len(self.shape)

@@ -19,9 +19,10 @@ _FUSERS = {
 def fold_batch_norm(graph_module: fx.GraphModule) -> PassResult:
     """Fold every batch norm whose only source is a convolution or linear layer.
 
-    before: ``bn(conv(x))``; after: ``conv'(x)`` with w' = w g / s, b' = (b - m) g / s + c
-    (s = sqrt(var + eps)). A module that is called more than once stays as it is.
-    The names of the folded modules are kept in ``meta["gos_members"]``.
+    before: ``bn(conv(x))``; after: ``conv'(x)`` with w' = w g / s and
+    b' = (b - m) g / s + c, s = sqrt(var + eps). A module that is called more than once
+    stays as it is. The names of the folded modules are kept in
+    ``meta["gos_members"]``.
     """
     modules = dict(graph_module.named_modules())
     calls = Counter(n.target for n in graph_module.graph.nodes if n.op == "call_module")
@@ -32,7 +33,7 @@ def fold_batch_norm(graph_module: fx.GraphModule) -> PassResult:
         if not isinstance(source, fx.Node) or source.op != "call_module":
             continue
         layer, batch_norm = modules[str(source.target)], modules[str(norm.target)]
-        fuse = _FUSERS.get((type(layer), type(batch_norm)))  # type: ignore[arg-type]
+        fuse = _FUSERS.get((type(layer), type(batch_norm)))
         if (
             fuse is None
             or len(source.users) > 1

@@ -65,7 +65,7 @@ _ACTIVATIONS: set[type[nn.Module]] = set()
 def lowering(
     kind: type[nn.Module], *, activation: bool = False
 ) -> Callable[[Rule], Rule]:
-    """Register ``rule(lowering, module, value, input shape, output shape) -> value``."""
+    """Register ``rule(lowering, module, value, shape before, after) -> value``."""
 
     def declare(rule: Rule) -> Rule:
         if kind in _LOWERINGS:
@@ -97,8 +97,6 @@ def lower_modules(
     name = type(modules[0]).__name__.lower()
     state = Lowering(Builder(name))
     value = state.source(shapes[0])
-    for module, before, after in zip(
-        modules, shapes[:-1], shapes[1:], strict=True
-    ):
+    for module, before, after in zip(modules, shapes[:-1], shapes[1:], strict=True):
         value = _LOWERINGS[type(module)](state, module, value, before, after)
     return state.builder.build(value), state.bindings, state.weights

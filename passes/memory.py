@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 
 def weight_bytes(graph_module: fx.GraphModule) -> int:
     """Bytes of all parameters and floating-point buffers, shared ones once."""
-    tensors = {id(p): p for p in graph_module.parameters()}
+    tensors: dict[int, Tensor] = {id(p): p for p in graph_module.parameters()}
     tensors |= {id(b): b for b in graph_module.buffers() if b.is_floating_point()}
     return sum(t.numel() * t.element_size() for t in tensors.values())
 

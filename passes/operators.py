@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, fx, nn
 
@@ -20,6 +21,8 @@ from gos_fx.passes.lower import (
 )
 from gos_fx.passes.source import Source, source_of
 
+_HEADS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -28,8 +31,8 @@ class Operator:
     ``name`` is the qualified name of the leading module, ``nodes`` the FX nodes in
     order (the last one carries the result), ``modules`` all members, folded batch
     norms included. ``template`` with ``bindings`` is the instruction graph at this
-    site and ``weights`` its tensors by input name. What has no lowering has no template, and
-    ``reason`` says why.
+    site and ``weights`` its tensors by input name. What has no lowering has no
+    template, and ``reason`` says why.
     """
 
     name: str
@@ -83,13 +86,14 @@ def find_operators(graph_module: fx.GraphModule) -> tuple[Operator, ...]:
 def _chain(node: fx.Node, modules: Mapping[str, nn.Module]) -> list[fx.Node]:
     """The node, a batch norm behind it, and the activation behind that."""
     chain = [node]
-    if not isinstance(modules[str(node.target)], nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+    if not isinstance(modules[str(node.target)], _HEADS):
         return chain
     for wanted in (lambda m: isinstance(m, nn.BatchNorm2d), is_activation):
         users = list(chain[-1].users)
-        if len(users) == 1 and users[0].op == "call_module":
-            if wanted(modules[str(users[0].target)]):
-                chain.append(users[0])
+        if len(users) != 1 or users[0].op != "call_module":
+            continue
+        if wanted(modules[str(users[0].target)]):
+            chain.append(users[0])
     return chain
 
 
@@ -137,7 +141,7 @@ def _shapes(chain: list[fx.Node]) -> list[tuple[int, ...]]:
         raise Unsupported("it does not take exactly one feature map")
     found = []
     for node in (source, *chain):
-        meta = node.meta.get("tensor_meta")
+        meta: Any = node.meta.get("tensor_meta")
         if not hasattr(meta, "shape"):
             raise Unsupported("it does not give exactly one tensor")
         if str(meta.dtype) != "torch.float32":

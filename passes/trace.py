@@ -171,7 +171,7 @@ def _line(error: Exception, model: nn.Module) -> str:
         if frame.f_globals.get("__name__", "").partition(".")[0]
         not in ("torch", package)
     ]
-    lines = {f: n for f, n in traceback.walk_tb(error.__traceback__)}
+    lines = dict(traceback.walk_tb(error.__traceback__))
     if not frames:
         return f"{type(model).__name__}.forward"
     frame = frames[-1]

@@ -163,16 +163,17 @@ class _Search:
 
     def _child(self, a: Graph, b: Graph) -> tuple[list[str], Graph | Refusal]:
         edits: list[str] = []
-        child: Graph | Refusal = a
+        crossed = a
         if self.rng.random() < self.options.crossover and a != b:
             edits.append("crossover")
             child = cross(a, b, self.rng)
             if isinstance(child, Refusal):
                 return edits, child
+            crossed = child
         if self.rng.random() < self.options.mutation or not edits:
-            name, child = mutate(child, self.rng)
-            edits.append(name)
-        return edits, child
+            name, mutated = mutate(crossed, self.rng)
+            return [*edits, name], mutated
+        return edits, crossed
 
     def _evaluate(self, brood: dict[Graph, str]) -> list[Individual]:
         new: dict[str, Graph] = {}

@@ -164,7 +164,8 @@ class Evaluator:
         first = self.task.score_batches(network, self._valid[: self._subset])
         loss = -self.task.gain(first.value, self._current_subset.value)
         if loss > self.gates.recoverable * max(allowed, 1e-3):
-            return replace(found, reason="its loss is beyond recovery", metric=first.value)
+            reason = "its loss is beyond recovery"
+            return replace(found, reason=reason, metric=first.value)
         tuned = self.task.train is not None and self.tuning.epochs > 0
         if tuned and not fine_tune(
             network, modules, self._train, self.task.loss, self.tuning, seed
@@ -193,7 +194,8 @@ class Evaluator:
 
     def _first_node(self, network: fx.GraphModule) -> str:
         wanted = {operator.nodes[0] for operator in self.operators}
-        return next(n.name for n in network.graph.nodes if n.name in wanted)
+        names = (str(node.name) for node in network.graph.nodes)
+        return next(name for name in names if name in wanted)
 
     def _load(self, prefix: fx.GraphModule) -> None:
         """Run what stands before the group once, and keep what the tests need."""

@@ -15,7 +15,7 @@ from gos_fx.latency.model import Estimate
 Weights = Mapping[str, Tensor]
 
 
-class Fitness(base.Fitness):  # type: ignore[misc]
+class Fitness(base.Fitness):
     """(LAT, PARAM) of Equation 2, both minimised.
 
     LAT(o) is the latency of the model with the adapted operator minus that before this

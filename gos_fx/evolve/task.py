@@ -44,7 +44,8 @@ class Task:
     """``train`` is learned from, ``valid`` decides; both are gone through many times.
 
     ``metric(outputs, targets)`` gives one value for each sample, or one for the batch;
-    larger is better unless ``mode`` is "min". ``whole`` metrics see all batches at once.
+    larger is better unless ``mode`` is "min". ``whole`` metrics see all batches at
+    once.
     """
 
     train: Iterable[Any] | None

@@ -33,7 +33,8 @@ def _shape(
         raise VerifyError(f"takes map[N, C, H, W] and weight[M, C/G, K, K], not {w}")
     channels, per_group = x.shape[1], w.shape[1]
     if isinstance(channels, int) and isinstance(groups, int):
-        if channels % groups or isinstance(w.shape[0], int) and w.shape[0] % groups:
+        counts = (channels, w.shape[0])
+        if any(isinstance(count, int) and count % groups for count in counts):
             raise VerifyError(f"{groups} groups do not divide the channels of {x}, {w}")
     if per_group != channels // groups:
         raise VerifyError(f"{w} does not fit {x} in {groups} groups")
@@ -87,7 +88,7 @@ def cross_correlation(
     groups: int,
     padding: tuple[int, int, int, int],
 ) -> Tensor:
-    """y[n, o, c, i, j] = sum_kl x[n, g(o) C/G + c, s i + d k - p, s j + d l - p] w[o, c, k, l]
+    """y[n,o,c,i,j] = sum_kl x[n, g(o) C/G + c, s i + d k - p, s j + d l - p] w[o,c,k,l]
 
     Each output channel o sees the channels of its group g(o); the maps are summed by
     the aggregation that follows (Equation 1 of the paper).

@@ -1,4 +1,4 @@
-"""How old weights become new ones. Shapes: w is [C_out, C_in/G, K_h, K_w] or a matrix."""
+"""How old weights become new ones: w is [C_out, C_in/G, K_h, K_w] or a matrix."""
 
 from __future__ import annotations
 

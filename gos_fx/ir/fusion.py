@@ -141,7 +141,7 @@ def _home(
         last = home.nodes[-1]
         if len(home.nodes) == 1 and aggregates_channels(home.unaliased(node), last):
             return home
-        if last.opcode == "cross_correlation" or last.opcode in ("reshape", "transpose"):
+        if last.opcode in ("cross_correlation", "reshape", "transpose"):
             continue
         others = [o for o in node.operands if o != operand]
         if (

@@ -66,7 +66,8 @@ class Graph:
     @cached_property
     def types(self) -> dict[str, Type]:
         """Type of every value by name."""
-        return {v.name: v.type for v in (*self.inputs, *self.nodes)}
+        values: tuple[Input | Node, ...] = (*self.inputs, *self.nodes)
+        return {v.name: v.type for v in values}
 
     @property
     def result(self) -> Type:
@@ -188,8 +189,8 @@ def _instantiate_node(
         attributes["padding"] = solve_padding(
             source=operand_types[0].shape[-2:],  # type: ignore[arg-type]
             result=result.shape[-2:],  # type: ignore[arg-type]
-            kernel=kernel,
-            dilation=dilation,
+            kernel=kernel,  # type: ignore[arg-type]
+            dilation=dilation,  # type: ignore[arg-type]
             stride=attributes["stride"],
             site_strided=[isinstance(s, Expr) for s in node.attr("stride")],
             bindings=bindings,

@@ -39,7 +39,7 @@ def evaluate(graph: Graph, values: Mapping[str, Tensor]) -> Tensor:
 def channel_sum(
     node: Node, maps: Node, x: Tensor, w: Tensor, *gains: Tensor
 ) -> Tensor:
-    """The aggregation ``node`` of the cross-correlation ``maps``, as one convolution."""
+    """The aggregation ``node`` of a cross-correlation ``maps``, as one convolution."""
     if node.opcode == "weighted_mean":
         (gain,) = gains
         w = w * (gain / gain.sum()).view(1, -1, 1, 1)

@@ -90,7 +90,8 @@ class Opcode:
                 do=f"use {', '.join(self.attributes) or 'none'}",
             )
         if missing := required - set(attributes):
-            raise VerifyError(f"missing attribute {sorted(missing)[0]}", where=self.name)
+            what = f"missing attribute {sorted(missing)[0]}"
+            raise VerifyError(what, where=self.name)
         for key, value in attributes.items():
             if not _CHECKS[self.attributes[key].kind](value):
                 raise VerifyError(

@@ -61,7 +61,7 @@ def replace_node(graph: Graph, name: str, build: Build) -> Graph:
 
 
 def insert_after(graph: Graph, name: str, build: Build) -> Graph:
-    """``graph`` with ``build(editor, (value,))`` between a value and all its readers."""
+    """``graph`` with ``build(editor, (value,))`` between a value and its readers."""
     editor = Editor(graph.name)
     renamed: dict[str, str] = {}
     for value in graph.inputs:

@@ -24,8 +24,8 @@ def verify(graph: Graph) -> Graph:
 
     Raises:
         VerifyError: a value is used before it is defined or never used, a type is not
-            what the instruction gives, a value has two tiles or unrolls, or the output does not
-            depend on the feature map.
+            what the instruction gives, a value has two tiles or unrolls, or the output
+            does not depend on the feature map.
     """
     _check_ssa(graph)
     _check_reach(graph)

@@ -13,7 +13,7 @@ from gos_fx.passes.lower import Lowering, Shape, lowering
 def conv2d(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
-    """Dense, depthwise (groups = C_in) and grouped forms have templates of their own."""
+    """Dense, depthwise (groups = C_in) and grouped forms have their own templates."""
     assert isinstance(module, nn.Conv2d)
     if module.padding_mode != "zeros":
         raise Unsupported(f"padding mode {module.padding_mode}")

@@ -23,8 +23,8 @@ def batch_norm(
     var = state.weight("var", (channels,), variance, "constant")
     value = b.emit("sub", x, mean)
     value = b.emit("div", value, b.emit("sqrt", var))
-    if module.bias is None:
-        return value
+    if module.bias is None:  # which torch's annotations leave out
+        return value  # type: ignore[unreachable]
     gain = state.weight("gain", (channels,), module.weight)
     shift = state.weight("shift", (channels,), module.bias)
     return b.emit("add", b.emit("hadamard", value, gain), shift)

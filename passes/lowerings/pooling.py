@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from gos_fx.errors import Unsupported
@@ -14,7 +16,7 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 def _window(
     state: Lowering, module: nn.MaxPool2d | nn.AvgPool2d, before: Shape, after: Shape
-) -> dict[str, object]:
+) -> dict[str, Any]:
     if len(before) != 4:
         raise Unsupported("pooling without a batch axis")
     state.bind("H_out W_out", after[2:])

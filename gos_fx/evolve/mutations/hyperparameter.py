@@ -1,4 +1,4 @@
-"""Edits of the constants inside an instruction: kernel, dilation, groups, rank, slope."""
+"""Edits of an instruction's constants: kernel, dilation, groups, rank, slope."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gos_fx.evolve.mutations.table import Site, mutation
 from gos_fx.ir.dim import Dim, Expr, ceildiv, minimum
 from gos_fx.ir.graph import Graph, Input, Node
 from gos_fx.ir.projection import Projection
-from gos_fx.ir.rewriter import Refusal, replace_node, substitute_dim
+from gos_fx.ir.rewriter import Editor, Refusal, replace_node, substitute_dim
 from gos_fx.ir.types import Type
 
 KERNELS = (1, 3, 5)
@@ -83,14 +83,9 @@ def change_kernel(graph: Graph, site: Site) -> Graph | Refusal:
     assert weight is not None
     height, width = site["kernel"]
     shape = (*weight.type.shape[:2], height, width)
-    init = Projection("centre", (source(weight),), (("height", height), ("width", width)))
-    return replace_node(
-        graph,
-        site.node,
-        lambda b, v: b.emit(
-            "cross_correlation", v[0], b.weight(Type("weight", shape), init), **node.attrs
-        ),
-    )
+    size = (("height", height), ("width", width))
+    init = Projection("centre", (source(weight),), size)
+    return _with_weight(graph, node, Type("weight", shape), init)
 
 
 def _groups(graph: Graph) -> tuple[Site, ...]:
@@ -112,14 +107,19 @@ def change_groups(graph: Graph, site: Site) -> Graph | Refusal:
     outputs, inputs, *kernel = weight.type.shape
     shape = (outputs, inputs // groups, *kernel)
     init = Projection("blocks", (source(weight),), (("groups", groups),))
-    attributes = node.attrs | {"groups": groups}
-    return replace_node(
-        graph,
-        site.node,
-        lambda b, v: b.emit(
-            "cross_correlation", v[0], b.weight(Type("weight", shape), init), **attributes
-        ),
-    )
+    return _with_weight(graph, node, Type("weight", shape), init, groups=groups)
+
+
+def _with_weight(
+    graph: Graph, node: Node, type: Type, init: Projection, **changed: Dim
+) -> Graph:
+    """The same cross-correlation with another weight (and attributes)."""
+
+    def build(b: Editor, v: tuple[str, ...]) -> str:
+        attributes = node.attrs | changed
+        return b.emit("cross_correlation", v[0], b.weight(type, init), **attributes)
+
+    return replace_node(graph, node.name, build)
 
 
 def ranks(graph: Graph) -> tuple[Expr, ...]:

@@ -35,13 +35,15 @@ def _loops(node: Node, table: dict[str, tuple[int, ...]]) -> dict[str, tuple[int
 def _has(graph: Graph, value: str, opcode: str) -> bool:
     """Whether a schedule node of this kind stands on the value."""
     return any(
-        user.opcode == opcode or (user.declaration.schedule and _has(graph, user.name, opcode))
+        user.opcode == opcode or _has(graph, user.name, opcode)
         for user in graph.users[value]
         if user.declaration.schedule
     )
 
 
-def _add_sites(graph: Graph, opcode: str, table: dict[str, tuple[int, ...]]) -> tuple[Site, ...]:
+def _add_sites(
+    graph: Graph, opcode: str, table: dict[str, tuple[int, ...]]
+) -> tuple[Site, ...]:
     return tuple(
         Site(node.name, ((loop, size),))
         for node in _anchors(graph)

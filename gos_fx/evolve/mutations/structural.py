@@ -92,7 +92,7 @@ def _aggregations(graph: Graph) -> tuple[Site, ...]:
 
 @mutation(_aggregations)
 def change_aggregation(graph: Graph, site: Site) -> Graph | Refusal:
-    """sum -> mean, max, min or weighted_mean over the same axis; weights start equal."""
+    """sum -> mean, max, min or weighted_mean over one axis; weights start equal."""
     if site["opcode"] != "weighted_mean":
         return swap_instruction(graph, site)
     node = graph.by_name[site.node]
@@ -138,11 +138,10 @@ def insert_instruction(graph: Graph, site: Site) -> Graph | Refusal:
     if opcode != "hadamard":
         return insert_after(graph, site.node, lambda b, v: b.emit(opcode, *v))
     channels = graph.types[site.node].shape[1]
+    gain = Type("weight", (channels,))
     init = Projection("ones", (), (("size", channels),))
     return insert_after(
-        graph,
-        site.node,
-        lambda b, v: b.emit("hadamard", *v, b.weight(Type("weight", (channels,)), init)),
+        graph, site.node, lambda b, v: b.emit("hadamard", *v, b.weight(gain, init))
     )
 
 
