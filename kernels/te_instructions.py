@@ -245,7 +245,10 @@ def matmul(a: Tensor, b: Tensor, *, name: str) -> Tensor:
 
 
 def padded(x: Tensor, padding: Padding, extent: tuple[int, int], fill: Any) -> Tensor:
-    """``x`` on a grid of ``extent`` from ``padding`` before it on, ``fill`` outside."""
+    """``x`` on a grid of ``extent`` from ``padding`` before it on, ``fill`` outside.
+
+    The stage is named ``pad``, or ``copy`` where nothing is outside.
+    """
     n, c, h, w = shape_of(x)
     top, _, left, _ = padding
 
@@ -254,7 +257,13 @@ def padded(x: Tensor, padding: Padding, extent: tuple[int, int], fill: Any) -> T
         inside = tirx.all(i >= 0, i < h, j >= 0, j < w)
         return tirx.if_then_else(inside, x(b, o, i, j), fill)
 
-    return te.compute((n, c, *extent), at, name="pad")
+    whole = (
+        padding[0] <= 0
+        and padding[2] <= 0
+        and extent[0] <= h + padding[0]
+        and extent[1] <= w + padding[2]
+    )
+    return te.compute((n, c, *extent), at, name="copy" if whole else "pad")
 
 
 def by_phase(x: Tensor, phases: int) -> Tensor:

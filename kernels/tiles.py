@@ -165,7 +165,11 @@ def default_tile(
         return tile | {loop: size for loop, size in fixed.items() if loop in tile}
     spaces = {loop: _row_sizes(sizes[loop]) for loop in rows} | {vector: widths}
     spaces |= {loop: (size,) for loop, size in fixed.items() if loop in tile}
-    return tile | _cheapest(kernel, types, spaces, machine)
+    tile |= _cheapest(kernel, types, spaces, machine)
+    groups = int(kernel.anchor.attrs.get("groups", 1))
+    if is_dense(kernel, types) and groups > 1:  # a block lies in one group
+        tile["co"] = _divisor(sizes["co"] // groups, tile["co"])
+    return tile
 
 
 def default_unroll(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from tvm import s_tir, te
+from tvm import s_tir, te, tirx
 
 from gos_fx.ir.types import AXES
 from gos_fx.kernels.schedule_rule import (
@@ -29,21 +29,22 @@ from gos_fx.kernels.tiles import concrete, extents, is_dense, outputs_first
 
 @schedule_rule(is_dense)
 def dense_convolution(job: Job) -> Scheduled:
-    """``acc[n, g, o, i, j, ho, wo, co]``: block indices, then the inner tile."""
+    """``acc[n, o, i, j, ho, wo, co]``: block indices, then the inner tile.
+
+    With groups, the inner tile of ``co`` divides the channels of a group.
+    """
     anchor, rest = job.kernel.anchor, job.kernel.nodes[2:]
     sizes = extents(job.kernel, job.types)
     groups = int(anchor.attr("groups"))
-    per = sizes["co"] // groups
-    tile = {**job.tile, "co": min(job.tile["co"], per), "n": 1}
+    tile = {**job.tile, "n": 1}
     operands = Operands(job)
-    packing = pack_weights(job, tile["co"], groups)
+    packing = pack_weights(job, tile["co"])
     packed = te.placeholder(packing.shape, packing.dtype, "packed")
     acc = _accumulate(job, operands[anchor.operands[0]], packed, tile, groups)
     co, ho, wo = (tile[name] for name in ("co", "ho", "wo"))
 
     def gather(b: Any, o: Any, i: Any, j: Any) -> Any:
-        g, c = (0, o) if groups == 1 else (o // per, o % per)
-        return acc(b, g, c // co, i // ho, j // wo, i % ho, j % wo, c % co)
+        return acc(b, o // co, i // ho, j // wo, i % ho, j % wo, o % co)
 
     base = te.compute(
         concrete(anchor.type)[:2] + concrete(anchor.type)[3:],
@@ -61,7 +62,6 @@ def dense_convolution(job: Job) -> Scheduled:
         inner=tile,
         order=order,
         vector="co",
-        groups=groups,
         reductions=("ci", "kh", "kw"),
         unroll=job.unroll,
         work=prod(sizes.values()),
@@ -77,7 +77,7 @@ def _accumulate(
 ) -> te.Tensor:
     attrs = job.kernel.anchor.attrs
     stride, dilation, padding = attrs["stride"], attrs["dilation"], attrs["padding"]
-    _, blocks, per_group, taps_h, taps_w, _ = shape_of(packed)
+    blocks, per_group, taps_h, taps_w, _ = shape_of(packed)
     n, _, height, width = shape_of(x)
     rows, columns = concrete(job.kernel.anchor.type)[-2:]
     bh, bw = blocks_of(rows, tile["ho"]), blocks_of(columns, tile["wo"])
@@ -93,22 +93,20 @@ def _accumulate(
     kw = te.reduce_axis((0, taps_w), name="kw")
     ho, wo = tile["ho"], tile["wo"]
 
-    def element(b: Any, g: Any, o: Any, i: Any, j: Any, r: Any, s: Any, c: Any) -> Any:
+    def element(b: Any, o: Any, i: Any, j: Any, r: Any, s: Any, c: Any) -> Any:
         pixel = x(
             b,
-            g * per_group + ci if groups > 1 else ci,
+            o // (blocks // groups) * per_group + ci if groups > 1 else ci,
             (i * ho + r) * stride[0] + kh * dilation[0],
             (j * wo + s) * stride[1] + kw * dilation[1],
         )
-        return te.sum(pixel * packed(g, o, ci, kh, kw, c), axis=[ci, kh, kw])
+        return te.sum(pixel * packed(o, ci, kh, kw, c), axis=[ci, kh, kw])
 
-    return te.compute(
-        (n, groups, blocks, bh, bw, ho, wo, tile["co"]), element, name="acc"
-    )
+    return te.compute((n, blocks, bh, bw, ho, wo, tile["co"]), element, name="acc")
 
 
-def pack_weights(job: Job, co: int, groups: int) -> Packing:
-    """``[groups, co blocks, ci, kh, kw, co]``: zeros in the tail, aggregation applied.
+def pack_weights(job: Job, co: int) -> Packing:
+    """``[co blocks, ci, kh, kw, co]``: zeros in the tail, aggregation applied.
 
     A mean, or a weighted mean, over input channels is a factor of the weights.
     """
@@ -117,17 +115,14 @@ def pack_weights(job: Job, co: int, groups: int) -> Packing:
     weight = Operands(job)
     w = weight[name]
     outputs, per_group, taps_h, taps_w = shape_of(w)
-    per = outputs // groups
     scaled = scale_weights(aggregation.opcode, w, aggregation.operands[1:], weight)
 
-    def element(g: Any, o: Any, c: Any, i: Any, j: Any, v: Any) -> Any:
-        from tvm import tirx
-
+    def element(o: Any, c: Any, i: Any, j: Any, v: Any) -> Any:
         source = o * co + v
-        value = scaled(g * per + source, c, i, j)
-        return tirx.if_then_else(source < per, value, const(0, w))
+        value = scaled(source, c, i, j)
+        return tirx.if_then_else(source < outputs, value, const(0, w))
 
-    shape = (groups, blocks_of(per, co), per_group, taps_h, taps_w, co)
+    shape = (blocks_of(outputs, co), per_group, taps_h, taps_w, co)
     packed = te.compute(shape, element, name="packed")
     function = te.create_prim_func([*weight.placeholders.values(), packed])
     return Packing(function, tuple(weight.placeholders), shape, w.dtype)

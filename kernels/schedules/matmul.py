@@ -47,7 +47,7 @@ def matrix_product(job: Job) -> Scheduled:
         )
         right = te.placeholder(packing.shape, packing.dtype, "packed")
     else:
-        right = pack_columns(operands[anchor.operands[1]], columns, "pad")
+        right = pack_columns(operands[anchor.operands[1]], columns, "copy")
     whole = blocks_of(shape[-2], rows) * rows
     if whole > shape[-2]:
         left = _longer(left, whole)
@@ -68,7 +68,6 @@ def matrix_product(job: Job) -> Scheduled:
         inner=tile,
         order=(*names[:-2], names[-1], names[-2]),
         vector=names[-1],
-        groups=1,
         reductions=("ci",),
         unroll=job.unroll,
         work=prod(sizes.values()),

@@ -27,7 +27,7 @@ PARALLEL_WORK = 1 << 15
 # Blocks per core that still balance when the last outer loop stays out of the fusion.
 BALANCE = 4
 # Stages that copy the input, from the last to the first.
-COPIES = ("phases", "pad")
+COPIES = ("phases", "pad", "copy")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,6 @@ class TilePlan:
         inner: size of the inner tile of each of them.
         order: the names of the outer loops, outermost first.
         vector: the loop of ``acc`` that is vectorised; its inner axis is the last one.
-        groups: number of groups that the ``co`` loop is cut into first.
         reductions: names of the reduction loops of ``acc`` in order.
         unroll: unroll factors; they divide their loops.
         cores: for how many threads there should be work.
@@ -53,7 +52,6 @@ class TilePlan:
     inner: Mapping[str, int]
     order: tuple[str, ...]
     vector: str
-    groups: int
     reductions: tuple[str, ...]
     unroll: Mapping[str, int]
     cores: int
@@ -130,10 +128,6 @@ def _split_output(
     inner: dict[str, LoopRV] = {}
     repeated: list[LoopRV] = []
     for name, loop in zip(plan.loops, sch.get_loops(out)):
-        if name == "co" and plan.groups > 1:
-            extent = int(sch.get(loop).extent)
-            group, loop = sch.split(loop, [plan.groups, extent // plan.groups])
-            outer["group"] = group
         extent = int(sch.get(loop).extent)
         size = plan.inner[name]
         block, inner[name] = sch.split(loop, [None, size])
@@ -142,10 +136,7 @@ def _split_output(
             block, copy = sch.split(block, [None, factor])
             repeated.append(copy)
         outer[name] = block
-    order = []
-    for name in plan.order:
-        order += ["group", name] if name == "co" and "group" in outer else [name]
-    return {name: outer[name] for name in order}, repeated, inner
+    return {name: outer[name] for name in plan.order}, repeated, inner
 
 
 def _parallel_depth(count: Mapping[str, int], plan: TilePlan) -> int:
@@ -211,7 +202,7 @@ def _schedule_copy(
     rank = len(sch.get(block).iter_vars)
     loops = sch.get_loops(block)
     outer, own = loops[:-rank], loops[-rank:]
-    is_pad = sch.get(block).name_hint.startswith("pad")
+    is_pad = sch.get(block).name_hint == "pad"
     first = own[0] if outer else sch.fuse(*own[:2])
     if is_pad:
         filled = sch.decompose_padding(block, first)

@@ -63,7 +63,7 @@ def schedule_stages(sch: s_tir.Schedule, width: int, skip: str | None = None) ->
 def _inlinable(sch: s_tir.Schedule, block: SBlockRV) -> bool:
     source = sch.get(block)
     pure = all(int(v.iter_type) == 0 for v in source.iter_vars)
-    kept = source.name_hint.startswith("keep_") or source.name_hint.startswith("pad")
+    kept = source.name_hint.startswith(("keep_", "pad", "copy"))
     return pure and not kept and bool(sch.get_consumers(block))
 
 
@@ -82,7 +82,7 @@ def schedule_stage(sch: s_tir.Schedule, block: SBlockRV, width: int) -> None:
         return
     inner = spatial[-1] if len(spatial) > 1 else None
     work = prod(sizes)
-    if not reduced and sch.get(block).name_hint.startswith("pad"):
+    if not reduced and sch.get(block).name_hint.startswith(("pad", "copy")):
         if sizes[-1] <= MAX_VECTOR:
             sch.vectorize(loops[-1])
         fused = sch.fuse(*loops[:-1]) if len(loops) > 1 else loops[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from tvm import s_tir, te
+from tvm import s_tir, te, tirx
 
 from gos_fx.ir.types import AXES
 from gos_fx.kernels.schedule_rule import (
@@ -66,18 +66,16 @@ def window(job: Job) -> Scheduled:
     inputs = operands.placeholders
     weights = [] if w is None else [w]
     function = te.create_prim_func([*inputs.values(), *weights, output])
+    is_alone = sizes["co"] == shape_of(x)[1] and sizes.get("ci", 1) == 1
     plan = TilePlan(
         loops=AXES[4],
         inner=tile,
         order=("n", "co", "ho", "wo"),
         vector="wo",
-        groups=1,
         reductions=("kh", "kw") if is_pool else ("ci", "kh", "kw"),
         unroll=job.unroll,
         work=prod(sizes.values()),
-        copy_inside=2
-        if sizes["co"] == shape_of(x)[1] and sizes.get("ci", 1) == 1
-        else 0,
+        copy_inside=2 if is_alone and co == 1 else 0,
         **machine_facts(job),
     )
     sch = s_tir.Schedule(function)
@@ -131,8 +129,6 @@ def _accumulate(
     per = 1 if w is None else outputs // (channels // per_group)
 
     def element(b: Any, o: Any, i: Any, j: Any, c: Any, r: Any, s: Any) -> Any:
-        from tvm import tirx
-
         # Tail channels of the last block read the last one and are not stored.
         channel = o * co + c
         if outputs % co:
