@@ -252,6 +252,8 @@ def _cheapest(
     budget = accumulator_budget(machine)
     if max(kernel.anchor.attrs.get("stride", (1, 1))) > 1 and budget >= 16:
         budget -= 2  # strided columns share no loads and need registers of their own
+    if is_windowed(kernel, types) and machine.simd_bits == 128:
+        budget //= 2  # NEON multiplies no operand in memory: inputs need registers too
     limit = max(budget, min(vectors))
     fitting = [tile for tile, count in zip(tiles, vectors) if count <= limit]
     sizes = extents(kernel, types)
