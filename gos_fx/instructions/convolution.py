@@ -49,6 +49,7 @@ def _shape(
 def _summed(
     x: Tensor,
     w: Tensor,
+    bias: Tensor | None,
     /,
     *,
     stride: tuple[int, int],
@@ -56,12 +57,12 @@ def _summed(
     groups: int,
     padding: tuple[int, int, int, int],
 ) -> Tensor:
-    """``sum(cross_correlation(x, w), axis="ci")`` without the maps in between."""
+    """``sum(cross_correlation(x, w), axis="ci") + bias`` without the maps between."""
     top, bottom, left, right = padding
     if top == bottom and left == right and top >= 0 and left >= 0:
-        return F.conv2d(x, w, None, stride, (top, left), dilation, groups)
+        return F.conv2d(x, w, bias, stride, (top, left), dilation, groups)
     x = F.pad(x, (left, right, top, bottom))
-    return F.conv2d(x, w, None, stride, 0, dilation, groups)
+    return F.conv2d(x, w, bias, stride, 0, dilation, groups)
 
 
 @instruction(
@@ -70,7 +71,7 @@ def _summed(
         "stride": Attribute("dims", (1, 1)),
         "dilation": Attribute("dims", (1, 1), choices=_DILATIONS),
         "groups": Attribute("dim", 1),
-        "padding": Attribute("dims", solved=True),
+        "padding": Attribute("dims", (0, 0, 0, 0), solved=True),
     },
     shape=_shape,
     flops=lambda out, x, w, **_: product((2, out.elements, w.shape[2], w.shape[3])),

@@ -47,7 +47,7 @@ _ATTRIBUTES = {
     "kernel": Attribute("dims", (3, 3), choices=_KERNELS),
     "stride": Attribute("dims", (1, 1)),
 }
-_PADDING = {"padding": Attribute("dims", solved=True)}
+_PADDING = {"padding": Attribute("dims", (0, 0, 0, 0), solved=True)}
 
 
 @instruction(

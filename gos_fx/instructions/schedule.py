@@ -14,7 +14,7 @@ from gos_fx.ir.types import Type
 LOOPS = ("n", "t", "co", "ho", "wo", "ci", "kh", "kw")
 
 
-def _shape(x: Type, **loops: Dim) -> tuple[Dim, ...]:
+def _shape(x: Type, /, **loops: Dim) -> tuple[Dim, ...]:
     if not loops:
         raise VerifyError("names no loop")
     for loop, size in loops.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gos_fx.errors import VerifyError
@@ -34,7 +35,17 @@ class Builder:
         Raises:
             VerifyError: unknown operand, or types the instruction does not take.
         """
-        declaration = OPCODES[opcode]
+        return self.append(opcode, operands, attributes, name)
+
+    def append(
+        self,
+        opcode: str,
+        operands: Sequence[str],
+        attributes: Mapping[str, Any],
+        name: str | None = None,
+    ) -> str:
+        """:meth:`emit` for attributes of any name."""
+        declaration, attributes = OPCODES[opcode], dict(attributes)
         for key, attribute in declaration.attributes.items():
             if not attribute.solved and attribute.default is not None:
                 attributes.setdefault(key, attribute.default)
@@ -49,7 +60,7 @@ class Builder:
             for key in (declaration.attributes or attributes)
             if key in attributes
         )
-        self._nodes.append(Node(name, opcode, operands, ordered, result))
+        self._nodes.append(Node(name, opcode, tuple(operands), ordered, result))
         return name
 
     def build(self, output: str) -> Graph:

@@ -31,7 +31,8 @@ _FUNCTIONS: dict[str, Callable[[int, int], int]] = {
     "gcd": math.gcd,
 }
 _INFIX = {"+": 1, "-": 1, "*": 2, "//": 2}
-_COMMUTATIVE = {"+", "*", "min", "max", "gcd"}
+_IDEMPOTENT = {"min", "max", "gcd"}
+_COMMUTATIVE = {"+", "*"} | _IDEMPOTENT
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,10 @@ def combine(op: str, a: Dim, b: Dim) -> Dim:
             raise VerifyError("division by zero in a size", where=f"{a} {op} {b}")
         return _FUNCTIONS[op](a, b)
     if op in _COMMUTATIVE:  # and associative: one order for one value
-        first, *rest = sorted(_leaves(op, a) + _leaves(op, b), key=_order)
-        if len(rest) > 1:
-            return reduce(lambda x, y: _pair(op, x, y), rest, first)
-        a, b = first, rest[0]
+        leaves = sorted(_leaves(op, a) + _leaves(op, b), key=_order)
+        if op in _IDEMPOTENT:
+            leaves = list(dict.fromkeys(leaves))
+        return reduce(lambda x, y: _pair(op, x, y), leaves)
     return _pair(op, a, b)
 
 

@@ -31,24 +31,30 @@ def evaluate(graph: Graph, values: Mapping[str, Tensor]) -> Tensor:
             raise VerifyError(f"no value for input {declared.name}", graph.name)
         environment[declared.name] = values[declared.name]
     for node in graph.nodes:
-        if not _is_summed(graph, node):
+        if not (_is_summed(graph, node) or _is_biased(graph, node)):
             environment[node.name] = _run(graph, node, environment)
     return environment[graph.output]
 
 
 def channel_sum(
-    node: Node, maps: Node, x: Tensor, w: Tensor, *gains: Tensor
+    node: Node,
+    maps: Node,
+    x: Tensor,
+    w: Tensor,
+    *gains: Tensor,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """The aggregation ``node`` of a cross-correlation ``maps``, as one convolution."""
+    """The aggregation ``node`` of the cross-correlation ``maps``, as one convolution."""
     if node.opcode == "weighted_mean":
         (gain,) = gains
         w = w * (gain / gain.sum()).view(1, -1, 1, 1)
     assert maps.declaration.summed is not None
-    total: Tensor = maps.declaration.summed(x, w, **maps.attrs)
+    total: Tensor = maps.declaration.summed(x, w, bias, **maps.attrs)
     return total / w.shape[1] if node.opcode == "mean" else total
 
 
 def _is_summed(graph: Graph, node: Node) -> bool:
+    """Maps that only their aggregation reads: that computes both."""
     users = graph.users[node.name]
     return (
         node.opcode == "cross_correlation"
@@ -58,8 +64,30 @@ def _is_summed(graph: Graph, node: Node) -> bool:
     )
 
 
+def _is_biased(graph: Graph, node: Node) -> bool:
+    """A channel sum that only the addition of a bias reads: that computes all three."""
+    users = graph.users[node.name]
+    if node.opcode != "sum" or len(users) != 1 or node.name == graph.output:
+        return False
+    maps = graph.by_name.get(node.operands[0])
+    (user,) = users
+    return (
+        maps is not None
+        and _is_summed(graph, maps)
+        and user.opcode == "add"
+        and user.operands[0] == node.name
+        and user.operands[1] in {v.name for v in graph.weights}
+    )
+
+
 def _run(graph: Graph, node: Node, environment: dict[str, Tensor]) -> Tensor:
     first = graph.by_name.get(node.operands[0])
+    if first is not None and _is_biased(graph, first):
+        maps = graph.by_name[first.operands[0]]
+        operands = [environment[name] for name in maps.operands]
+        return channel_sum(
+            first, maps, *operands, bias=environment[node.operands[1]]
+        )
     if first is not None and _is_summed(graph, first):
         operands = [environment[name] for name in (*first.operands, *node.operands[1:])]
         return channel_sum(node, first, *operands)

@@ -28,7 +28,8 @@ class Attribute:
     """A hyper-parameter of an instruction (the paper's constant nodes).
 
     ``kind`` is ``dim``, ``dims``, ``real``, ``flag``, ``axis`` or ``axes``; ``choices``
-    are the legal values that a mutation may draw (empty: only edits set it).
+    are the legal values that a mutation may draw (empty: only edits set it). ``dims``
+    have as many entries as the default, where there is one.
     ``solved`` attributes are absent in templates and filled in by ``instantiate``.
     """
 
@@ -36,6 +37,12 @@ class Attribute:
     default: Any = None
     choices: tuple[Any, ...] = ()
     solved: bool = False
+
+    def takes(self, value: Any) -> bool:
+        """Whether ``value`` is of this kind."""
+        if not _CHECKS[self.kind](value):
+            return False
+        return not isinstance(self.default, tuple) or len(value) == len(self.default)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class Opcode:
             what = f"missing attribute {sorted(missing)[0]}"
             raise VerifyError(what, where=self.name)
         for key, value in attributes.items():
-            if not _CHECKS[self.attributes[key].kind](value):
+            if not self.attributes[key].takes(value):
                 raise VerifyError(
                     f"{key}={value!r} is not a {self.attributes[key].kind}",
                     where=self.name,

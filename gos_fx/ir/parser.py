@@ -22,18 +22,26 @@ def parse(text: str) -> Graph:
         VerifyError: an instruction does not take its operands.
     """
     try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError) as error:
+        match ast.parse(text).body:
+            case [ast.FunctionDef() as function]:
+                return _graph(function)
+    except (SyntaxError, ValueError, MemoryError) as error:
         raise ParseError(f"not a graph: {error}", where="graph text") from error
-    match body:
-        case [ast.FunctionDef() as function]:
-            return _graph(function)
+    except RecursionError as error:
+        raise ParseError("nested too deeply", where="graph text") from error
     raise ParseError("expected one def", where="graph text")
 
 
 def _graph(function: ast.FunctionDef) -> Graph:
-    builder = Builder(function.name)
     declared = function.args
+    if (
+        function.decorator_list
+        or getattr(function, "type_params", [])  # from Python 3.12 on
+        or (declared.posonlyargs or declared.vararg or declared.kwarg)
+        or declared.defaults
+    ):
+        raise _error("expected feature maps, a star, weights", function)
+    builder = Builder(function.name)
     for argument in declared.args:
         builder.input(argument.arg, _type(argument.annotation))
     for argument, default in zip(
@@ -41,17 +49,18 @@ def _graph(function: ast.FunctionDef) -> Graph:
     ):
         init = None if default is None else _projection(default)
         builder.input(argument.arg, _type(argument.annotation), init)
-    output = None
-    for statement in function.body:
+    *statements, last = function.body
+    for statement in statements:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
                 _instruction(builder, name, call)
-            case ast.Return(value=ast.Name(id=name)):
-                output = name
             case _:
                 raise _error("expected an instruction", statement)
-    if output is None or output not in builder.types:
-        raise ParseError("no value is returned", where=function.name)
+    match last:
+        case ast.Return(value=ast.Name(id=output)) if output in builder.types:
+            pass
+        case _:
+            raise ParseError("no value is returned", where=function.name)
     graph = builder.build(output)
     promised = _type(function.returns)
     if promised != graph.result:
@@ -78,7 +87,7 @@ def _instruction(builder: Builder, name: str, call: ast.Call) -> None:
         if keyword.arg is None:
             raise _error("attributes are written out", call)
         attributes[keyword.arg] = _literal(keyword.value)
-    builder.emit(opcode, *operands, name=name, **attributes)
+    builder.append(opcode, operands, attributes, name)
 
 
 def _type(node: ast.expr | None) -> Type:
@@ -100,6 +109,8 @@ def _projection(node: ast.expr) -> Projection:
             sources = tuple(
                 a.id if isinstance(a, ast.Name) else _projection(a) for a in node.args
             )
+            if any(keyword.arg is None for keyword in node.keywords):
+                raise _error("parameters are written out", node)
             parameters = tuple((str(k.arg), _literal(k.value)) for k in node.keywords)
             return Projection(name, sources, parameters)
     raise _error("unknown projection", node)

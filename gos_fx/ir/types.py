@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gos_fx.errors import VerifyError
 from gos_fx.ir.dim import Dim, product, substitute, symbols
 
 ROLES = ("map", "weight", "constant")
@@ -57,12 +58,12 @@ def axis_index(axis: str, rank: int) -> int:
     """Position of a named axis in a value of this rank.
 
     Raises:
-        KeyError: a value of this rank has no such axis.
+        VerifyError: a value of this rank has no such axis.
     """
     try:
         return AXES[rank].index(axis)
     except (KeyError, ValueError):
-        raise KeyError(f"a value of rank {rank} has no axis {axis!r}") from None
+        raise VerifyError(f"a value of rank {rank} has no axis {axis!r}") from None
 
 
 def channel_axis(rank: int) -> int:

@@ -26,7 +26,7 @@ def fits(opcode: Opcode, operands: list[Type], result: Type, **attrs: Any) -> bo
     """Whether the declaration takes these operands and gives this type."""
     try:
         return opcode.infer(operands, attrs) == result
-    except (VerifyError, KeyError, TypeError):
+    except VerifyError:
         return False
 
 
