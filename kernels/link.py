@@ -64,17 +64,18 @@ def program(
 ) -> None:
     """Compile one C++ file and link it with shared libraries.
 
+    The file must not need the C++ library, which zig would first build for a minute.
+
     Raises:
         CompileError: the compiler or the linker failed.
     """
     zig(
         [
-            "c++",
+            "cc",
             *target_arguments(triple),
-            "-std=c++17",
-            "-O1",
-            str(source),
+            *("-std=c++17", "-fno-exceptions", "-fno-rtti", "-O1"),
             *(f"-I{path}" for path in includes),
+            *("-x", "c++", str(source), "-x", "none"),
             "-Wl,--no-as-needed",
             *map(str, libraries),
             "-o",
