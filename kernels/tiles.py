@@ -57,6 +57,11 @@ def concrete(type: Type) -> tuple[int, ...]:
     return tuple(int(dim) for dim in type.shape)  # type: ignore[arg-type]
 
 
+def axes(rank: int) -> tuple[str, ...]:
+    """Loop names of an output; those of a rank without names are numbered."""
+    return AXES.get(rank, tuple(f"axis{i}" for i in range(rank)))
+
+
 def is_dense(kernel: Kernel, types: Mapping[str, Type]) -> bool:
     """A summed cross-correlation with enough outputs per group to vectorise them."""
     if not kernel.is_summed:
@@ -75,7 +80,7 @@ def is_windowed(kernel: Kernel, types: Mapping[str, Type]) -> bool:
 def extents(kernel: Kernel, types: Mapping[str, Type]) -> dict[str, int]:
     """Extent of every loop of the kernel by its name."""
     output = concrete(kernel.nodes[-1].type)
-    loops = dict(zip(AXES[len(output)], output, strict=True))
+    loops = dict(zip(axes(len(output)), output, strict=True))
     anchor = kernel.anchor
     if anchor.opcode == "cross_correlation":
         _, loops["ci"], loops["kh"], loops["kw"] = concrete(types[anchor.operands[1]])
@@ -91,12 +96,12 @@ def extents(kernel: Kernel, types: Mapping[str, Type]) -> dict[str, int]:
 
 def vector_loop(kernel: Kernel, types: Mapping[str, Type]) -> str:
     """The loop of the inner tile that is vectorised."""
-    return "co" if is_dense(kernel, types) else AXES[kernel.nodes[-1].type.rank][-1]
+    return "co" if is_dense(kernel, types) else axes(kernel.nodes[-1].type.rank)[-1]
 
 
 def tiled_loops(kernel: Kernel, types: Mapping[str, Type]) -> tuple[str, ...]:
     """The loops that may have an inner tile: those of the output."""
-    return AXES[kernel.nodes[-1].type.rank]
+    return axes(kernel.nodes[-1].type.rank)
 
 
 def clamp(tile: Mapping[str, int], extents: Mapping[str, int]) -> dict[str, int]:

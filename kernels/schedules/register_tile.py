@@ -26,6 +26,10 @@ from gos_fx.kernels.tiles import MAX_BODY, lanes
 PARALLEL_WORK = 1 << 15
 # Blocks per core that still balance when the last outer loop stays out of the fusion.
 BALANCE = 4
+# Accumulators beyond this many elements go to the heap, not to the stack.
+MAX_LOCAL = 1 << 13
+# Wider vectors only take LLVM long to take apart.
+MAX_VECTOR = 64
 # Stages that copy the input, from the last to the first.
 COPIES = ("phases", "pad", "copy")
 
@@ -108,10 +112,13 @@ def apply(sch: s_tir.Schedule, plan: TilePlan) -> None:
         sch.parallel(first)
     if fused == len(outer) and not repeated:
         last = first
-    for loop in repeated:
-        sch.unroll(loop)
+    tile = prod(plan.inner[name] for name in plan.loops)
+    if tile * prod(int(sch.get(loop).extent) for loop in repeated) <= MAX_LOCAL:
+        for loop in repeated:
+            sch.unroll(loop)
     sch.compute_at(acc, last, preserve_unit_loops=True)
-    sch.set_scope(acc, 0, "local")
+    if tile <= MAX_LOCAL:
+        sch.set_scope(acc, 0, "local")
     _schedule_accumulation(sch, acc, plan)
     _schedule_store(sch, inner, plan)
     for block in copies:
@@ -162,20 +169,30 @@ def _schedule_accumulation(sch: s_tir.Schedule, acc: Any, plan: TilePlan) -> Non
             copies.append(copy)
         around.append(loop)
     sch.reorder(*around, *copies, *tile)
-    for loop in copies:
-        sch.unroll(loop)
     body = prod(int(sch.get(loop).extent) for loop in [*tile[:-1], *copies])
     wide = blocks_of(int(sch.get(tile[-1]).extent), plan.lanes)
-    if body * wide <= MAX_BODY:
-        for loop in tile[:-1]:
-            sch.unroll(loop)
-    sch.vectorize(tile[-1])
+    is_small = body * wide <= MAX_BODY
+    for loop in [*copies, *tile[:-1]] if is_small else ():
+        sch.unroll(loop)
+    _vectorize(sch, tile[-1], plan)  # not after the next line: TVM would refuse it
     init = sch.decompose_reduction(acc, around[0])
-    start = sch.get_loops(init)[-rank:]
-    if body * wide <= MAX_BODY:
-        for loop in start[:-1]:
-            sch.unroll(loop)
-    sch.vectorize(start[-1])
+    start = sch.get_loops(init)[len(loops) - rank - len(plan.reductions) :]
+    for loop in start[: rank - 1] if is_small else ():
+        sch.unroll(loop)
+    if len(start) == rank:
+        _vectorize(sch, start[-1], plan)
+    else:  # split like the tile
+        sch.vectorize(start[-1])
+
+
+def _vectorize(sch: s_tir.Schedule, loop: LoopRV, plan: TilePlan) -> None:
+    """The loop as one vector, or as several where it is long."""
+    extent = int(sch.get(loop).extent)
+    if extent > MAX_VECTOR:
+        if extent % plan.lanes:
+            return
+        _, loop = sch.split(loop, [None, plan.lanes])
+    sch.vectorize(loop)
 
 
 def _schedule_store(
@@ -189,7 +206,7 @@ def _schedule_store(
     sch.reorder(*[inner[n] for n in plan.loops if n != contiguous], inner[contiguous])
     small = prod(extent.values()) <= MAX_BODY
     for name in plan.loops:
-        if name == contiguous and extent[name] > 1:
+        if name == contiguous and 1 < extent[name] <= MAX_VECTOR:
             sch.vectorize(inner[name])
         elif small:
             sch.unroll(inner[name])

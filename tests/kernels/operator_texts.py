@@ -118,6 +118,16 @@ NAMED = {
     "tile_larger_than_loop": convolution(
         channels=(3, 5), size=(4, 4), schedule=("tile(co=64, wo=32)",)
     ),
+    "huge_tile": convolution(
+        channels=(4, 100),
+        size=(20, 40),
+        schedule=("tile(co=100, ho=20, wo=40)", "unroll(ci=4, kh=3)"),
+    ),
+    "huge_tile_unrolled": convolution(
+        channels=(2, 128),
+        size=(9, 70),
+        schedule=("tile(co=128, ho=1, wo=35)", "unroll(ho=9, wo=2)"),
+    ),
     "tiled_depthwise": convolution(
         channels=(6, 6),
         size=(10, 13),
@@ -219,6 +229,18 @@ padding=(1, 1, 1, 1))
     v3 = add(v2, y)
     v4 = relu(v3, slope=0.0)
     return v4
+""",
+    "six_axes": """\
+def shuffle(x: map[1, 8, 3, 5]) -> map[1, 2, 6, 10]:
+    v0 = reshape(x, shape=(1, 2, 2, 2, 3, 5))
+    v1 = transpose(v0, axes=(0, 1, 4, 2, 5, 3))
+    v2 = reshape(v1, shape=(1, 2, 6, 10))
+    return v2
+""",
+    "only_a_tile": """\
+def only_a_tile(x: map[1, 3, 8, 8]) -> map[1, 3, 8, 8]:
+    v0 = tile(x, wo=4)
+    return v0
 """,
     "tiled_input": """\
 def tiled_input(x: map[1, 3, 8, 8]) -> map[1, 3, 8, 8]:
