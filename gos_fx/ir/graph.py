@@ -156,17 +156,21 @@ class Graph:
             Input(v.name, v.type.substitute(bindings), v.init) for v in self.inputs
         )
         types = {v.name: v.type for v in inputs}
+        for name, found in types.items():
+            self._check_sizes(name, found)
         nodes = []
         for node in self.nodes:
             operand_types = [types[name] for name in node.operands]
             concrete = _instantiate_node(node, operand_types, bindings)
+            self._check_sizes(node.name, concrete.type)
             types[node.name] = concrete.type
             nodes.append(concrete)
-        for name, found in types.items():
-            bad = [d for d in found.shape if not isinstance(d, int) or d < 1]
-            if bad:
-                raise VerifyError(f"size {bad[0]} of {name}: {found}", where=self.name)
         return Graph(self.name, inputs, tuple(nodes), self.output)
+
+    def _check_sizes(self, name: str, found: Type) -> None:
+        bad = [d for d in found.shape if not isinstance(d, int) or d < 1]
+        if bad:
+            raise VerifyError(f"size {bad[0]} of {name}: {found}", where=self.name)
 
 
 def substitute_attribute(value: Any, bindings: Mapping[str, Dim]) -> Any:
@@ -221,6 +225,9 @@ def solve_padding(
     A window that moves by the site's own stride keeps its centre where the original
     kernel had it: before = P + (d(k - 1) - D(K - 1)) / 2. Any other is centred.
     """
+    sizes = [f"{size}_{name}" for size in "DKP" for name in "hw"]
+    if any(site_strided) and (missing := set(sizes) - set(bindings)):
+        raise VerifyError(f"size {min(missing)} is not bound")
     padding: list[int] = []
     for i, name in enumerate("hw"):
         reach = dilation[i] * (kernel[i] - 1) + 1
