@@ -22,11 +22,21 @@ def bindings(
 ) -> dict[str, int]:
     """A 3 x 3 convolution with padding 1."""
     after = (size - 1) // stride + 1
-    return {
-        **{"N": batch, "C_in": channels, "C_out": outputs, "H": size, "W": size},
-        **{"H_out": after, "W_out": after, "K_h": 3, "K_w": 3, "P_h": 1, "P_w": 1},
-        **{"S_h": stride, "S_w": stride, "D_h": 1, "D_w": 1},
-    }
+    return (
+        {
+            "N": batch,
+            "C_in": channels,
+            "C_out": outputs,
+            "H": size,
+            "W": size,
+            "H_out": after,
+            "W_out": after,
+            "S_h": stride,
+            "S_w": stride,
+        }
+        | dict.fromkeys(("K_h", "K_w"), 3)
+        | dict.fromkeys(("P_h", "P_w", "D_h", "D_w"), 1)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,9 @@ def test_text_and_graph_are_inverse(name: str) -> None:
     assert again.digest == graph.digest
 
 
-def test_concrete_text_round_trip(conv: Graph, sites: tuple[dict[str, int], ...]) -> None:
+def test_concrete_text_round_trip(
+    conv: Graph, sites: tuple[dict[str, int], ...]
+) -> None:
     for bindings in sites:
         concrete = conv.instantiate(bindings)
         assert "padding=(" in concrete.text
@@ -137,7 +139,7 @@ REFUSED = {
         "v0 = add(x, w)", "x: map[N, C], *, w: weight[C] = ones(a.b, size=C)"
     ),
     "deep nesting": relu("v0 = relu(x, slope=" + "(" * 5000 + ")" * 5000 + ")"),
-    "a deep sum": "def f(x: map[" + "+".join(["N"] * 20000) + "]) -> map[N]:\n    return x",
+    "a deep sum": relu("v0 = relu(x)", f"x: map[{'+'.join(['N'] * 20000)}]"),
 }
 
 
@@ -171,7 +173,7 @@ MISTYPED = {
 @pytest.mark.parametrize("what", MISTYPED)
 def test_what_an_instruction_does_not_take(what: str) -> None:
     body, reason = MISTYPED[what]
-    with pytest.raises(VerifyError, match=".") as caught:
+    with pytest.raises(VerifyError) as caught:
         parse(relu(body))
     assert reason in str(caught.value)
 
