@@ -228,6 +228,8 @@ class Optimization:
             progress=lambda record: self._report(round_, names, record),
         )
         winner = _winner(front, evaluator, self._deployable(self._profile()))
+        if winner is not None:
+            winner.evaluation = evaluator.polish(winner.graph, winner.evaluation)
         self._note(names, front, log, winner)
         before = self._last().measures
         for individual in front:

@@ -156,7 +156,10 @@ class _Search:
             screened = self.evaluator.screen(child)
             if not screened.feasible:
                 self.seen[child.digest] = screened
-                self.log.refusals[screened.reason] += 1
+            elif any(_beats(other.evaluation, screened) for other in population):
+                screened = replace(screened, reason="a feasible candidate dominates it")
+            if not screened.feasible:
+                self.log.refusals[_kind(screened.reason)] += 1
                 continue
             brood[child] = name
         return brood
@@ -228,6 +231,13 @@ class _Search:
         }
         self.log.logbook.append(entry)
         return entry
+
+
+def _beats(a: Evaluation, b: Evaluation) -> bool:
+    """Whether ``a`` is at least as fast and as small as ``b``, so that judging the
+    accuracy of ``b``, the costly test, could not bring it into the front."""
+    assert a.latency is not None and b.latency is not None
+    return a.latency.seconds <= b.latency.seconds and a.parameters <= b.parameters
 
 
 def _kind(reason: str) -> str:

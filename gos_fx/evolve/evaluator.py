@@ -36,8 +36,8 @@ class Gates:
     the first look at the metric. The values are choices of ours, not of the paper.
     """
 
-    local_error: float = 0.5
-    recoverable: float = 30.0
+    local_error: float = 0.3
+    recoverable: float = 10.0
     subset: int = 256
 
 
@@ -160,23 +160,51 @@ class Evaluator:
                     found, reason=f"it misses {error:.0%} of the operator's variance"
                 )
         network = self._with(modules)
-        allowed = self.task.gain(self.current.value, self.floor)
+        allowed = max(self.task.gain(self.current.value, self.floor), 1e-3)
         first = self.task.score_batches(network, self._valid[: self._subset])
         loss = -self.task.gain(first.value, self._current_subset.value)
-        if loss > self.gates.recoverable * max(allowed, 1e-3):
-            reason = "its loss is beyond recovery"
-            return replace(found, reason=reason, metric=first.value)
-        tuned = self.task.train is not None and self.tuning.epochs > 0
-        if tuned and not fine_tune(
-            network, modules, self._train, self.task.loss, self.tuning, seed
-        ):
-            return replace(found, reason="its weights did not stay finite")
-        metric = self._score(network).value
+        if loss > self.gates.recoverable * allowed:
+            return replace(found, reason="its loss is beyond recovery", metric=first.value)
+        metric = self._score(network).value if loss < 2 * allowed else float("nan")
+        tuned = not self._passes(metric)
+        if tuned:
+            if not self._tune(network, modules, seed):
+                return replace(found, reason="fine-tuning did not save it", metric=metric)
+            metric = self._score(network).value
+        if not self._passes(metric):
+            return replace(found, reason=f"its metric is {metric:.4f}", metric=metric)
         weights = tuple(_state(module) for module in modules)
-        found = replace(found, metric=metric, weights=weights, tuned=tuned)
-        if self.task.gain(metric, self.floor) <= 0:
-            return replace(found, reason=f"its metric is {metric:.4f}", weights=())
-        return found
+        return replace(found, metric=metric, weights=weights, tuned=tuned)
+
+    def polish(self, graph: Graph, found: Evaluation) -> Evaluation:
+        """A feasible candidate fine-tuned, where it was not, if that helps."""
+        plain = graph.without_schedule()
+        if found.tuned or plain == self.original.without_schedule():
+            return found
+        modules = [
+            emit_operator(plain, op.bindings, weights)
+            for op, weights in zip(self.operators, found.weights, strict=True)
+        ]
+        network = self._with(modules)
+        if not self._tune(network, modules, _seed(plain, self.seed)):
+            return found
+        metric = self._score(network).value
+        if self.task.gain(metric, found.metric) < 0:
+            return found
+        weights = tuple(_state(module) for module in modules)
+        return replace(found, metric=metric, weights=weights, tuned=True)
+
+    def _passes(self, metric: float) -> bool:
+        return self.task.gain(metric, self.floor) > 0
+
+    def _tune(
+        self, network: nn.Module, modules: Sequence[nn.Module], seed: int
+    ) -> bool:
+        """False where there is nothing to learn from, or learning diverged."""
+        if self.task.train is None or self.tuning.epochs == 0:
+            return False
+        loss = self.task.loss
+        return fine_tune(network, modules, self._train, loss, self.tuning, seed)
 
     def _project(self, graph: Graph, operator: Operator) -> Mapping[str, Tensor]:
         projected = {}

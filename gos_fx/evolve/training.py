@@ -31,7 +31,7 @@ class LocalFit:
     The loss is relative to the outputs' variance, so one rate serves all operators.
     """
 
-    steps: int = 40
+    steps: int = 30
     rate: float = 3e-3
     batch: int = 32
 
