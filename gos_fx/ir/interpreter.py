@@ -44,7 +44,7 @@ def channel_sum(
     *gains: Tensor,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """The aggregation ``node`` of the cross-correlation ``maps``, as one convolution."""
+    """The aggregation ``node`` of a cross-correlation ``maps``, as one convolution."""
     if node.opcode == "weighted_mean":
         (gain,) = gains
         w = w * (gain / gain.sum()).view(1, -1, 1, 1)
@@ -76,7 +76,7 @@ def _is_biased(graph: Graph, node: Node) -> bool:
         and _is_summed(graph, maps)
         and user.opcode == "add"
         and user.operands[0] == node.name
-        and user.operands[1] in {v.name for v in graph.weights}
+        and user.operands[1] in {v.name for v in graph.weights if v.type.rank == 1}
     )
 
 
@@ -85,9 +85,7 @@ def _run(graph: Graph, node: Node, environment: dict[str, Tensor]) -> Tensor:
     if first is not None and _is_biased(graph, first):
         maps = graph.by_name[first.operands[0]]
         operands = [environment[name] for name in maps.operands]
-        return channel_sum(
-            first, maps, *operands, bias=environment[node.operands[1]]
-        )
+        return channel_sum(first, maps, *operands, bias=environment[node.operands[1]])
     if first is not None and _is_summed(graph, first):
         operands = [environment[name] for name in (*first.operands, *node.operands[1:])]
         return channel_sum(node, first, *operands)

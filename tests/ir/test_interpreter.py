@@ -139,6 +139,24 @@ def test_maps_read_twice_are_kept() -> None:
     torch.testing.assert_close(evaluate(graph, values), maps.sum(2) + maps.amax(2))
 
 
+def behind(graph: Graph, text: str, weight: str) -> Graph:
+    """``graph`` with the instruction ``v2 = text`` and a weight ``b``."""
+    changed = graph.text.replace(") ->", f", b: weight[{weight}]) ->")
+    return parse(changed.replace("return v1", f"v2 = {text}\n    return v2"))
+
+
+@pytest.mark.parametrize("aggregate", ["sum", "mean", "max"])
+@pytest.mark.parametrize("text", ["add(v1, b)", "add(b, v1)", "sub(v1, b)"])
+@pytest.mark.parametrize("weight", ["6", "2, 6, 7, 7"])
+def test_a_bias_behind_the_aggregation(aggregate: str, text: str, weight: str) -> None:
+    graph = behind(correlation(aggregate), text, weight)
+    values = tensors(graph)
+    total = AGGREGATIONS[aggregate](products(values, 1), values)
+    b = values["b"].view(-1, 1, 1) if weight == "6" else values["b"]
+    expected = total - b if text.startswith("sub") else total + b
+    torch.testing.assert_close(evaluate(graph, values), expected)
+
+
 def test_gradients_flow_through_the_chain() -> None:
     graph = correlation("weighted_mean")
     values = {name: t.requires_grad_() for name, t in tensors(graph).items()}
