@@ -15,6 +15,7 @@ from typing import Any
 from tvm import te, tirx
 
 from gos_fx.ir.types import axis_index, channel_axis
+from gos_fx.kernels import elementary
 
 Tensor = te.Tensor
 TE_INSTRUCTIONS: dict[str, Callable[..., Tensor]] = {}
@@ -50,6 +51,10 @@ def pointwise(name: str, function: Callable[..., Any], *values: Tensor) -> Tenso
     return te.compute(shape, element, name=name)
 
 
+def _for_dtype(x: Tensor, single: Any, other: Any) -> Any:
+    return single if x.dtype == "float32" else other
+
+
 @_instruction
 def add(a: Tensor, b: Tensor, *, name: str) -> Tensor:
     return pointwise(name, lambda x, y: x + y, a, b)
@@ -77,17 +82,17 @@ def sqrt(x: Tensor, *, name: str) -> Tensor:
 
 @_instruction
 def exp(x: Tensor, *, name: str) -> Tensor:
-    return pointwise(name, tirx.exp, x)
+    return pointwise(name, _for_dtype(x, elementary.exp, tirx.exp), x)
 
 
 @_instruction
 def sigmoid(x: Tensor, *, name: str) -> Tensor:
-    return pointwise(name, tirx.sigmoid, x)
+    return pointwise(name, _for_dtype(x, elementary.sigmoid, tirx.sigmoid), x)
 
 
 @_instruction
 def tanh(x: Tensor, *, name: str) -> Tensor:
-    return pointwise(name, tirx.tanh, x)
+    return pointwise(name, _for_dtype(x, elementary.tanh, tirx.tanh), x)
 
 
 @_instruction
@@ -102,10 +107,11 @@ def relu(x: Tensor, *, slope: float, name: str) -> Tensor:
 def softmax(x: Tensor, *, axis: str, name: str) -> Tensor:
     shape = shape_of(x)
     at = axis_index(axis, len(shape))
+    power = _for_dtype(x, elementary.exp, tirx.exp)
     largest = along(x, at, te.max, "largest")
     shifted = te.compute(
         shape,
-        lambda *i: tirx.exp(x(*i) - largest(*i[:at], *i[at + 1 :])),
+        lambda *i: power(x(*i) - largest(*i[:at], *i[at + 1 :])),
         name="keep_exp",
     )
     total = along(shifted, at, te.sum, "total")

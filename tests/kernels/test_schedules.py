@@ -49,6 +49,20 @@ def test_host(operators, make_package, tmp_path, texts):
         assert not differences(texts, expected, found)
 
 
+def test_activations_over_the_whole_range(operators, make_package, tmp_path):
+    texts = {
+        opcode: f"def f(x: map[1, 4001]) -> map[1, 4001]:\n"
+        f"    v0 = {opcode}(x)\n    return v0\n"
+        for opcode in ("exp", "sigmoid", "tanh")
+    }
+    module = operators(texts)
+    x = torch.linspace(-120, 120, 4001)[None]
+    package = make_package(module, (x, x, x), "host", tmp_path)
+    found = HostModule.from_package(package, 1)(x, x, x)
+    for a, b in zip(module(x, x, x), found, strict=True):
+        torch.testing.assert_close(b, a, rtol=2e-6, atol=1e-6)
+
+
 @pytest.mark.qemu
 def test_arm_a53(qemu, operators, make_package, tmp_path):
     texts = {**TEXTS.NAMED, **dict(list(RANDOM.items())[:8])}

@@ -1,0 +1,78 @@
+"""exp, sigmoid and tanh as arithmetic, which LLVM vectorises, unlike calls of libm.
+
+The polynomials are those of Cephes' ``expf`` (S. L. Moshier, 2 ulp) and of Eigen's
+``ptanh`` (rational of degree 13 over 6, 3 ulp). They are for float32 only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx
+
+_LOG2_E = 1.44269504088896341
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+# e^x is a normal number between these.
+_SMALLEST, _LARGEST = -87.33654475, 88.72283905
+_EXP = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
+_TANH_SATURATES = 7.90531110763549805
+_TANH_ODD = (
+    -2.76076847742355e-16,
+    2.00018790482477e-13,
+    -8.60467152213735e-11,
+    5.12229709037114e-08,
+    1.48572235717979e-05,
+    6.37261928875436e-04,
+    4.89352455891786e-03,
+)
+_TANH_EVEN = (
+    1.19825839466702e-06,
+    1.18534705686654e-04,
+    2.26843463243900e-03,
+    4.89352518554385e-03,
+)
+
+
+def _const(value: float) -> Any:
+    return tirx.const(value, "float32")
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
+    result = _const(coefficients[0])
+    for c in coefficients[1:]:
+        result = result * x + _const(c)
+    return result
+
+
+def exp(x: Any) -> Any:
+    """e^x = 2^n e^r with n = round(x / ln 2); infinite where float32 ends."""
+    inside = tirx.max(tirx.min(x, _const(_LARGEST)), _const(_SMALLEST))
+    n = tirx.floor(inside * _const(_LOG2_E) + _const(0.5))
+    r = inside - n * _const(_LN2_HIGH) - n * _const(_LN2_LOW)
+    power = _polynomial(_EXP, r) * r * r + r + _const(1.0)
+    # 2^n as 2^(n - 1) times 2: n = 128 has no exponent of its own.
+    exponent = (tirx.Cast("int32", n) + tirx.const(126, "int32")) << 23
+    scaled = power * tirx.reinterpret("float32", exponent) * _const(2.0)
+    infinite = tirx.const(float("inf"), "float32")
+    return tirx.Select(x > _const(_LARGEST), infinite, scaled)
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x)"""
+    one = _const(1.0)
+    return one / (one + exp(-x))
+
+
+def tanh(x: Any) -> Any:
+    """x P(x^2) / Q(x^2)"""
+    limit = _const(_TANH_SATURATES)
+    inside = tirx.max(tirx.min(x, limit), -limit)
+    square = inside * inside
+    return inside * _polynomial(_TANH_ODD, square) / _polynomial(_TANH_EVEN, square)
