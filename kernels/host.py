@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from gos_fx.errors import PackageError
 from gos_fx.kernels.package import Package
@@ -42,6 +44,8 @@ class HostModule:
     _threads_now: int | None = None
 
     def __init__(self, library: Path, threads: int) -> None:
+        # Else TVM ties this thread, and with it torch's later ones, to one core.
+        os.environ.setdefault("TVM_BIND_THREADS", "0")
         import tvm
         from tvm.runtime.vm import VirtualMachine
 
@@ -80,7 +84,7 @@ class HostModule:
         self._use_threads()
         result: Any = self._main(*[self._import(_aligned(x)) for x in inputs])
         results = [result] if hasattr(result, "__dlpack__") else list(result)
-        return tuple(torch.from_dlpack(one) for one in results)
+        return tuple(from_dlpack(one) for one in results)
 
     def _use_threads(self) -> None:
         if HostModule._threads_now != self.threads:

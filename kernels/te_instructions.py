@@ -13,11 +13,11 @@ from functools import reduce
 from typing import Any
 
 from tvm import te, tirx
+from tvm.te import Tensor
 
 from gos_fx.ir.types import axis_index, channel_axis
 from gos_fx.kernels import elementary
 
-Tensor = te.Tensor
 TE_INSTRUCTIONS: dict[str, Callable[..., Tensor]] = {}
 Padding = tuple[int, int, int, int]
 

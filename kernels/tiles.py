@@ -330,7 +330,7 @@ def _input_bytes(
     stride = kernel.anchor.attr("stride")
     height = (tile["ho"] - 1) * stride[0] + sizes["kh"]
     width = (tile["wo"] - 1) * stride[1] + sizes["kw"]
-    return 4 * height * width / (sizes["kh"] * sizes["kw"])
+    return float(4 * height * width / (sizes["kh"] * sizes["kw"]))
 
 
 def _input_loads(
@@ -346,7 +346,7 @@ def _input_loads(
     rows, columns = tile["ho"], tile["wo"]
     strided = kernel.anchor.attrs.get("stride", (1, 1))[1] > 1
     if machine.simd_bits > 128 or strided or columns == 1:
-        return rows * columns * max(0.5, vector_load / 2)
+        return float(rows * columns * max(0.5, vector_load / 2))
     taps = sizes["kw"]
     loaded = ceil((columns + taps - 1) / lanes(machine)) / taps
-    return rows * loaded * vector_load
+    return float(rows * loaded * vector_load)

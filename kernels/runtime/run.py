@@ -16,15 +16,16 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
 
 
-def refuse(message):
+def refuse(message: str) -> NoReturn:
     sys.exit(f"run.py: {message}")
 
 
-def check_files(manifest):
+def check_files(manifest: dict[str, Any]) -> None:
     for name, digest in manifest["files"].items():
         path = HERE / name
         if Path(name).name != name or not path.is_file():
@@ -33,7 +34,7 @@ def check_files(manifest):
             refuse(f"{name} is not the file that was packaged (SHA-256 differs)")
 
 
-def check_machine(manifest):
+def check_machine(manifest: dict[str, Any]) -> None:
     wanted, here = manifest["machine"], platform.machine()
     if wanted != here:
         refuse(f"model.so is code for {wanted}, this machine is {here}")
@@ -47,7 +48,7 @@ def check_machine(manifest):
             refuse(f"{package} is {found}: pip install {package}=={wanted}")
 
 
-def read_inputs(paths, specs, numpy):
+def read_inputs(paths: list[str], specs: list[Any], numpy: Any) -> list[Any]:
     arrays = []
     for path, spec in zip(paths, specs):
         array = numpy.load(path, allow_pickle=False)
@@ -60,8 +61,8 @@ def read_inputs(paths, specs, numpy):
     return arrays
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("files", nargs="+", help="inputs, then outputs (.npy)")
     parser.add_argument("--repeats", type=int, default=0, help="also time this often")
     parser.add_argument("--threads", type=int, default=None)

@@ -75,8 +75,8 @@ def matrix_product(job: Job) -> Scheduled:
     )
     sch = s_tir.Schedule(function)
     apply(sch, plan)
-    arguments = (*inputs,) if packing is None else (*inputs, packing)
-    return Scheduled(sch.mod["main"], arguments)
+    packings = () if packing is None else (packing,)
+    return Scheduled(sch.mod["main"], (*inputs, *packings))
 
 
 def pack_columns(b: te.Tensor, columns: int, name: str) -> te.Tensor:

@@ -80,8 +80,8 @@ def window(job: Job) -> Scheduled:
     )
     sch = s_tir.Schedule(function)
     apply(sch, plan)
-    arguments = (*inputs,) if packing is None else (*inputs, packing)
-    return Scheduled(sch.mod["main"], arguments)
+    packings = () if packing is None else (packing,)
+    return Scheduled(sch.mod["main"], (*inputs, *packings))
 
 
 def _named(rest: tuple[Any, ...], otherwise: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,13 @@ def test_inputs_need_not_be_aligned_or_contiguous(original, x):
     transposed = x.transpose(2, 3).contiguous().transpose(2, 3)
     for given in (shifted, transposed):
         torch.testing.assert_close(module(given)[0], module(x)[0])
+
+
+def test_threads_are_not_tied_to_cores(original, x):
+    before = os.sched_getaffinity(0)
+    for threads in (2, 1):
+        HostModule.from_package(original, threads)(x)
+    assert os.sched_getaffinity(0) == before
 
 
 def test_runner_script(directory, tmp_path, x):
