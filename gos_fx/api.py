@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gos_fx import checks
-from gos_fx.errors import BadOption, NotBuiltYet, UnwritableRunDirectory
+from gos_fx.errors import BadOption, NotBuiltYet
 from gos_fx.evolve.engine import SearchOptions
 from gos_fx.evolve.task import (
     Task,
@@ -24,9 +24,10 @@ from gos_fx.evolve.task import (
 from gos_fx.latency.profile import Profile, profile_network
 from gos_fx.passes.make_opaque import make_opaque
 from gos_fx.passes.operators import Operator
+from gos_fx.passes.serialize import network_to_json
 from gos_fx.passes.trace import run_once
 from gos_fx.pipeline import Optimization, Options, prepare, versions
-from gos_fx.result import OptimizationResult, attach
+from gos_fx.result import OptimizationResult
 from gos_fx.store import load_run
 from gos_fx.targets import target as target_table
 from gos_fx.targets.target import Target
@@ -152,6 +153,8 @@ def optimize(
         progress=progress,
         facts=facts,
     )
+    if directory is not None:  # refuse before the search what could not be saved after
+        network_to_json(optimization.original)
     result = optimization.run()
     if directory is not None:
         result.save(directory)
@@ -225,13 +228,6 @@ def lower(model: nn.Module, example_inputs: Any) -> Any:
         "gos_fx.lower is not built yet",
         do="see the graphs of a network's operators in optimize(...).gos.replacements",
     )
-
-
-def attach_result(
-    network: fx.GraphModule, result: OptimizationResult
-) -> fx.GraphModule:
-    """``network`` with ``gos`` set in the way that copies and pickles keep."""
-    return attach(network, result)
 
 
 def _check_options(
@@ -342,14 +338,3 @@ def _batch(inputs: tuple[Any, ...]) -> int:
     first = next(x for x in inputs if isinstance(x, Tensor))
     return int(first.shape[0]) if first.dim() else 1
 
-
-__all__ = [
-    "Target",
-    "UnwritableRunDirectory",
-    "compile",
-    "load",
-    "lower",
-    "optimize",
-    "profile",
-    "targets",
-]

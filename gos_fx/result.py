@@ -202,7 +202,7 @@ def apply_replacements(
             )
             pairs.append((operators[name], module))
         network = replace_operators(network, pairs)
-    return network
+    return network.eval()
 
 
 def attach(network: fx.GraphModule, result: OptimizationResult) -> fx.GraphModule:

@@ -37,7 +37,7 @@ def emit_operator(
     module = fx.GraphModule(root, graph, template.name)
     source = Source(template, dict(bindings), code_digest(module))
     module.register_buffer(SOURCE, source.to_tensor())
-    return module
+    return module.eval()
 
 
 def replace_operators(
@@ -69,7 +69,7 @@ def replace_operators(
     for operator, module in pairs:
         parent, _, leaf = operator.name.rpartition(".")
         setattr(changed.get_submodule(parent), leaf, module)
-    return changed
+    return changed.train(graph_module.training)
 
 
 def _any_batch(concrete: Graph, template: Graph) -> Graph:

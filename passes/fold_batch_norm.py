@@ -43,6 +43,8 @@ def fold_batch_norm(graph_module: fx.GraphModule) -> PassResult:
         ):
             continue
         fused = fuse(layer, batch_norm)  # type: ignore[operator]
+        if layer.bias is None:  # torch makes the new bias untrainable
+            fused.bias.requires_grad_(layer.weight.requires_grad)
         _set_module(graph_module, str(source.target), fused)
         modules[str(source.target)] = fused
         norm.replace_all_uses_with(source)

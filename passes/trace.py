@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from gos_fx.errors import BadExampleInputs, UntraceableModel
+from gos_fx.passes.separate_calls import separate_calls
 from gos_fx.passes.source import SOURCE
 
 logger = logging.getLogger("gos_fx")
@@ -25,6 +26,7 @@ UNTRACED = "gos_untraced"  # GraphModule.meta: module -> why it was left opaque
 def trace(model: nn.Module, example_inputs: ExampleInputs) -> fx.GraphModule:
     """A traced copy of ``model``; ``node.meta["tensor_meta"]`` holds shapes.
 
+    Each call of a layer without weights gets a module and a name of its own.
     A submodule that torch.fx cannot trace stays as it is, as one opaque node; its
     name and the reason are in ``meta["gos_untraced"]``.
 
@@ -48,10 +50,22 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> fx.GraphModule:
             logger.warning(
                 "%s stays as it is: %s", tracer.failed, opaque[tracer.failed]
             )
-    traced = fx.GraphModule(model, graph, type(model).__name__)
+    traced = fx.GraphModule(model, _plain(graph), type(model).__name__)
+    separate_calls(traced)
     traced.meta[UNTRACED] = opaque
     propagate_shapes(traced, example_inputs)
     return traced
+
+
+def _plain(graph: fx.Graph) -> fx.Graph:
+    """A copy that pickles without this module: no tracer class, and no annotations
+    that are still strings."""
+    plain = fx.Graph()
+    plain.output(plain.graph_copy(graph, {}))
+    for node in plain.nodes:
+        if isinstance(node.type, str):
+            node.type = None
+    return plain
 
 
 def run_once(model: nn.Module, example_inputs: ExampleInputs) -> Any:
@@ -85,13 +99,16 @@ def as_arguments(model: nn.Module, example_inputs: Any) -> ExampleInputs:
     """Positional arguments from a tensor, a sequence, or a dict by parameter name.
 
     Raises:
-        BadExampleInputs: a name that ``forward`` does not have.
+        BadExampleInputs: a name that ``forward`` does not have, or one that it needs
+            is missing.
     """
     if isinstance(example_inputs, Mapping):
         parameters = list(inspect.signature(model.forward).parameters.values())
         if unknown := set(example_inputs) - {p.name for p in parameters}:
             raise BadExampleInputs(
-                f"forward has no parameter {sorted(unknown)[0]}", "example_inputs"
+                f"forward has no parameter {sorted(unknown)[0]}",
+                where="example_inputs",
+                do=f"use {', '.join(p.name for p in parameters)}",
             )
         arguments = []
         for p in parameters:
@@ -99,6 +116,12 @@ def as_arguments(model: nn.Module, example_inputs: Any) -> ExampleInputs:
                 arguments.append(example_inputs[p.name])
             elif p.default is not p.empty:
                 arguments.append(p.default)
+            elif p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                raise BadExampleInputs(
+                    f"forward needs {p.name}",
+                    where="example_inputs",
+                    do=f"give {p.name} an example too",
+                )
         while arguments and arguments[-1] is None:
             arguments.pop()
         return tuple(arguments)
