@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,14 +41,12 @@ def emit_operator(
 
 
 def replace_operators(
-    graph_module: fx.GraphModule, modules: Mapping[Operator, nn.Module] | Any
+    graph_module: fx.GraphModule, pairs: Sequence[tuple[Operator, nn.Module]]
 ) -> fx.GraphModule:
     """A copy with each operator's nodes replaced by one call of its new module.
 
-    The copy shares all other modules with ``graph_module``. ``modules`` is a mapping,
-    or pairs, of operator and module.
+    The copy shares all other modules with ``graph_module``.
     """
-    pairs = list(modules.items() if isinstance(modules, Mapping) else modules)
     graph = fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}
     output = graph.graph_copy(graph_module.graph, copied)
