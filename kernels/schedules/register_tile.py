@@ -222,8 +222,10 @@ def _schedule_copy(
     is_pad = sch.get(block).name_hint == "pad"
     first = own[0] if outer else sch.fuse(*own[:2])
     if is_pad:
-        filled = sch.decompose_padding(block, first)
-        _vectorize_last(sch, filled)
+        try:
+            _vectorize_last(sch, sch.decompose_padding(block, first))
+        except s_tir.ScheduleError:  # the tiles read nothing outside after all
+            is_pad = False
     if is_parallel:
         sch.parallel(first)
     if is_pad:

@@ -178,6 +178,12 @@ padding=(1, 1, 1, 1))
     v3 = max_pool(v2, kernel=(2, 2), stride=(1, 1), padding=(1, 0, 0, 1))
     return v3
 """,
+    "subsampled": """\
+def subsampled(x: map[2, 3, 4, 11]) -> map[2, 3, 2, 4]:
+    v0 = max_pool(x, kernel=(1, 1), stride=(3, 3), padding=(0, 0, 0, 0))
+    v1 = sigmoid(v0)
+    return v1
+""",
     "global_average": """\
 def average(x: map[2, 9, 7, 7]) -> map[2, 9]:
     v0 = avg_pool(x, kernel=(7, 7), stride=(7, 7), include_pad=False, \
