@@ -8,10 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 import gos_fx.instructions  # noqa: F401  (fills the instruction table)
 from gos_fx.ir.fusion import partition
 from gos_fx.ir.parser import parse
+from gos_fx.kernels.host import HostModule, time_interleaved
 from gos_fx.kernels.prim_func import build_kernel
 from gos_fx.targets.target import get
 
@@ -67,6 +69,14 @@ def test_different_tiles_give_different_code(listing):
     ]
     assert counts[0] != counts[1]
     assert counts[2] > counts[0]
+
+
+def test_different_tiles_take_different_time(listing):
+    texts = [layer("tile(co=16, ho=1, wo=8)"), layer("tile(co=1, ho=1, wo=1)")]
+    modules = [HostModule(listing(text, "host").library, 1) for text in texts]
+    x = torch.randn(1, 64, 56, 56)
+    fast, slow = time_interleaved(modules, (x,), repeats=7)
+    assert slow.median > 2 * fast.median
 
 
 @pytest.mark.parametrize(
