@@ -154,8 +154,9 @@ class Evaluator:
         for module, (x, y) in zip(modules, self._examples, strict=True):
             if not bool(torch.isfinite(module(x[:2])).all()):
                 return replace(found, reason="its outputs are not finite")
-            error = fit_locally(module, x, y, self.fit, seed)
-            if not error <= self.gates.local_error:
+            limit = self.gates.local_error
+            error = fit_locally(module, x, y, self.fit, seed, 2 * limit)
+            if not error <= limit:
                 return replace(
                     found, reason=f"it misses {error:.0%} of the operator's variance"
                 )

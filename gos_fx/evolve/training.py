@@ -41,11 +41,17 @@ def parameters_of(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
 
 
 def fit_locally(
-    module: nn.Module, x: Tensor, y: Tensor, settings: LocalFit, seed: int
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    settings: LocalFit,
+    seed: int,
+    hopeless: float = float("inf"),
 ) -> float:
     """Fit ``module(x)`` to ``y``; returns ||y - module(x)||^2 / ||y - mean(y)||^2.
 
-    ``x`` and ``y`` are the original operator's inputs and outputs, samples first.
+    ``x`` and ``y`` are the original operator's inputs and outputs, samples first. When
+    after a third of the steps the loss is above ``hopeless``, it is returned at once.
     """
     variance = y.var().clamp_min(1e-12)
     parameters = parameters_of([module])
@@ -54,11 +60,13 @@ def fit_locally(
         optimizer = torch.optim.Adam(parameters, settings.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
         order = _endless(len(x), settings.batch, generator)
-        for _ in range(settings.steps):
+        for step in range(settings.steps):
             index = next(order)
             loss = (module(x[index]) - y[index]).square().mean() / variance
             if not torch.isfinite(loss):
                 return float("inf")
+            if step == settings.steps // 3 and loss.item() > hopeless:
+                return loss.item()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
