@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from gos_fx.errors import BadExampleInputs, UntraceableModel
+from gos_fx.passes.replace_in_place import replace_in_place
 from gos_fx.passes.separate_calls import separate_calls
 from gos_fx.passes.source import SOURCE
 
@@ -26,7 +27,8 @@ UNTRACED = "gos_untraced"  # GraphModule.meta: module -> why it was left opaque
 def trace(model: nn.Module, example_inputs: ExampleInputs) -> fx.GraphModule:
     """A traced copy of ``model``; ``node.meta["tensor_meta"]`` holds shapes.
 
-    Each call of a layer without weights gets a module and a name of its own.
+    Each call of a layer without weights gets a module and a name of its own, and what
+    works in place no longer does.
     A submodule that torch.fx cannot trace stays as it is, as one opaque node; its
     name and the reason are in ``meta["gos_untraced"]``.
 
@@ -52,6 +54,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> fx.GraphModule:
             )
     traced = fx.GraphModule(model, _plain(graph), type(model).__name__)
     separate_calls(traced)
+    replace_in_place(traced, example_inputs)
     traced.meta[UNTRACED] = opaque
     propagate_shapes(traced, example_inputs)
     return traced
