@@ -44,7 +44,11 @@ class SearchOptions:
                 do="use a positive multiple of four: the tournament goes by fours",
             )
         if self.iterations < 0:
-            raise BadOption(f"iterations={self.iterations} is negative", "iterations")
+            raise BadOption(
+                f"iterations={self.iterations} is negative",
+                where="iterations",
+                do="use 0 or more generations for each replacement",
+            )
 
 
 @dataclass

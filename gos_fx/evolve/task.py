@@ -70,7 +70,7 @@ class Task:
                 targets
             )
         if empty:
-            raise EmptyLoader(f"{where} gives no batch", where)
+            raise _empty(where)
 
     def score(self, model: nn.Module | Callable[..., Any]) -> Score:
         """The metric of a model over ``valid``.
@@ -93,12 +93,13 @@ class Task:
             weights: list[float] = []
             for outputs, targets in pairs:
                 value = self.metric(outputs, targets)
-                if isinstance(value, Tensor) and value.dim() == 1 and len(value) > 0:
+                samples = _tensors(outputs)[0].shape[0]
+                if isinstance(value, Tensor) and value.shape == (samples,):
                     values += [_number(v) for v in value.tolist()]
-                    weights += [1.0] * len(value)
+                    weights += [1.0] * samples
                 else:
                     values.append(_number(value))
-                    weights.append(float(_tensors(outputs)[0].shape[0]))
+                    weights.append(float(samples))
         return Score(tuple(values), tuple(weights))
 
     def gain(self, value: float, reference: float) -> float:
@@ -133,24 +134,29 @@ def require_reiterable(data: Iterable[Any], where: str) -> None:
         )
     for _ in data:
         return
-    raise EmptyLoader(f"{where} gives no batch", where=where)
+    raise _empty(where)
+
+
+def _empty(where: str) -> EmptyLoader:
+    return EmptyLoader(
+        f"{where} gives no batch",
+        where=where,
+        do="pass at least one batch of (inputs, targets)",
+    )
 
 
 def _number(value: Any) -> float:
+    do = "return one finite number for the batch, or one for each sample"
     if isinstance(value, Tensor) and value.numel() != 1:
-        raise BadMetric(
-            f"the metric gives a tensor of shape {tuple(value.shape)}",
-            where="metric",
-            do="return one number for the batch, or one for each sample",
-        )
+        shape = tuple(value.shape)
+        raise BadMetric(f"the metric gives a tensor of shape {shape}", "metric", do)
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise BadMetric(
-            f"the metric gives {value!r}, which is not a number", where="metric"
-        ) from None
+        what = f"the metric gives {value!r}, which is not a number"
+        raise BadMetric(what, "metric", do) from None
     if not math.isfinite(number):
-        raise BadMetric(f"the metric gives {number}", where="metric")
+        raise BadMetric(f"the metric gives {number}", "metric", do)
     return number
 
 
