@@ -30,7 +30,11 @@ def check_model(model: nn.Module) -> None:
         BadOption, TrainingModeError, NonFiniteWeights.
     """
     if not isinstance(model, nn.Module):
-        raise BadOption(f"{type(model).__name__} is not an nn.Module", "model")
+        raise BadOption(
+            f"{type(model).__name__} is not an nn.Module",
+            where="model",
+            do="pass the network itself, not its output or its state_dict",
+        )
     for name, module in model.named_modules():
         if module.training and (list(module.children()) == [] or name == ""):
             raise TrainingModeError(
@@ -89,7 +93,11 @@ def find_example_inputs(
 def check_epsilon(epsilon: float) -> None:
     """Raises BadOption unless it is a number that is not negative."""
     if not (isinstance(epsilon, int | float) and math.isfinite(epsilon)):
-        raise BadOption(f"epsilon={epsilon!r} is not a number", "epsilon")
+        raise BadOption(
+            f"epsilon={epsilon!r} is not a number",
+            where="epsilon",
+            do="give the loss of the metric that you allow, 0.01 for one point",
+        )
     if epsilon < 0:
         raise BadOption(
             f"epsilon={epsilon} is negative",

@@ -165,12 +165,14 @@ class Evaluator:
         first = self.task.score_batches(network, self._valid[: self._subset])
         loss = -self.task.gain(first.value, self._current_subset.value)
         if loss > self.gates.recoverable * allowed:
-            return replace(found, reason="its loss is beyond recovery", metric=first.value)
+            reason = "its loss is beyond recovery"
+            return replace(found, reason=reason, metric=first.value)
         metric = self._score(network).value if loss < 2 * allowed else float("nan")
         tuned = not self._passes(metric)
         if tuned:
             if not self._tune(network, modules, seed):
-                return replace(found, reason="fine-tuning did not save it", metric=metric)
+                reason = "fine-tuning did not save it"
+                return replace(found, reason=reason, metric=metric)
             metric = self._score(network).value
         if not self._passes(metric):
             return replace(found, reason=f"its metric is {metric:.4f}", metric=metric)
