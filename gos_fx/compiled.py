@@ -1,9 +1,11 @@
-"""A network as machine code: run it here, under the emulator, or take it to the board."""
+"""A network as machine code: run it here or emulated, or take it to the board."""
 
 from __future__ import annotations
 
 import platform
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,7 +78,7 @@ class CompiledModel:
         return tuple(torch.from_numpy(np.ascontiguousarray(y)) for y in outputs)
 
     def save(self, directory: str | Path) -> CompiledModel:
-        """Write the package: ``model.so``, ``manifest.json``, ``run.py``, ``driver.cpp``.
+        """Write ``model.so``, ``manifest.json``, ``run.py`` and ``driver.cpp``.
 
         Raises:
             PackageError: the directory cannot be written.
@@ -117,8 +119,8 @@ def compile_network(
     tensors = tuple(x for x in example_inputs if isinstance(x, Tensor))
     names = [n.name for n in network.graph.nodes if n.op == "placeholder"]
     outputs = _tensors(run_once(network, example_inputs))
-    folder = tempfile.TemporaryDirectory(prefix="gos_fx_package_")
-    path = Path(folder.name)
+    folder = _Folder()
+    path = folder.path
     result = build(network, example_inputs, target, path, threads)
     package = save_package(
         path,
@@ -138,6 +140,14 @@ def load_compiled(directory: Path) -> CompiledModel:
         PackageError: what is wrong with it.
     """
     return CompiledModel(load_package(directory))
+
+
+class _Folder:
+    """A temporary directory that goes when nobody refers to it any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="gos_fx_package_"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def _tensors(value: Any) -> list[Tensor]:
