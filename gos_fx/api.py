@@ -59,8 +59,8 @@ def optimize(
     epsilon: float = 0.01,
     objectives: Sequence[str] = ("latency", "parameters"),
     constraints: Mapping[str, float] | None = None,
-    only: Iterable[str | type[nn.Module]] | None = None,
-    exclude: Iterable[str | type[nn.Module]] | None = None,
+    only: str | type[nn.Module] | Iterable[str | type[nn.Module]] | None = None,
+    exclude: str | type[nn.Module] | Iterable[str | type[nn.Module]] | None = None,
     max_replacements: int = 10,
     similar: int = 4,
     iterations: int = 50,
@@ -314,8 +314,8 @@ def _noise(x: Any, generator: torch.Generator) -> Any:
 
 def _filter(
     model: nn.Module,
-    only: Iterable[str | type[nn.Module]] | None,
-    exclude: Iterable[str | type[nn.Module]] | None,
+    only: str | type[nn.Module] | Iterable[str | type[nn.Module]] | None,
+    exclude: str | type[nn.Module] | Iterable[str | type[nn.Module]] | None,
 ) -> Callable[[Operator], bool]:
     modules = dict(model.named_modules())
 
@@ -327,11 +327,18 @@ def _filter(
             for want in wanted
         )
 
-    include = None if only is None else tuple(only)
-    leave = tuple(exclude or ())
+    include = None if only is None else _each(only)
+    leave = _each(exclude or ())
     return lambda op: (include is None or matches(op, include)) and not matches(
         op, leave
     )
+
+
+def _each(
+    wanted: str | type[nn.Module] | Iterable[str | type[nn.Module]],
+) -> tuple[str | type[nn.Module], ...]:
+    """A single name or type as a tuple of one."""
+    return (wanted,) if isinstance(wanted, str | type) else tuple(wanted)
 
 
 def _batch(inputs: tuple[Any, ...]) -> int:

@@ -233,3 +233,14 @@ def test_the_other_functions_refuse_too(net: nn.Module) -> None:
             function(net, "arm_a53", example_inputs=torch.randn(1, 5, 8, 8))
         with pytest.raises(errors.UntraceableModel):
             function(Untraceable().eval(), "arm_a53", example_inputs=X)
+
+
+@pytest.mark.parametrize("only", ["conv", nn.Conv2d, ["con*"], [nn.Conv2d]])
+def test_one_name_or_type_need_not_be_a_list(net: nn.Module, only: Any) -> None:
+    """A string is a name here, not a list of letters."""
+    options: dict[str, Any] = {"example_inputs": X, "iterations": 0, "population": 4}
+    tried = gos_fx.optimize(net, "arm_a53", only=only, **options)
+    assert [entry["operators"] for entry in tried.gos.history] == [["conv"]]
+    tried = gos_fx.optimize(net, "arm_a53", exclude=only, **options)
+    assert ["conv"] not in [entry["operators"] for entry in tried.gos.history]
+    assert tried.gos.history
