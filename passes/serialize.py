@@ -118,6 +118,14 @@ def _node_to_json(node: fx.Node) -> dict[str, Any]:
     }
 
 
+_OPERATIONS = frozenset(
+    (
+        *("placeholder", "get_attr", "output"),
+        *("call_module", "call_function", "call_method"),
+    )
+)
+
+
 def _node_from_json(
     item: dict[str, Any],
     graph: fx.Graph,
@@ -126,9 +134,8 @@ def _node_from_json(
     weights: dict[str, torch.Tensor],
 ) -> fx.Node:
     op, target = item["op"], item["target"]
-    if op not in ("placeholder", "get_attr", "call_module", "call_function"):
-        if op not in ("call_method", "output"):
-            raise DamagedRunDirectory(f"there is no operation {op!r}")
+    if op not in _OPERATIONS:
+        raise DamagedRunDirectory(f"there is no operation {op!r}")
     if op == "call_function":
         target = _function(str(target))
     elif op == "call_method":
