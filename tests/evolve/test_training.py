@@ -111,10 +111,10 @@ def test_inputs_of_any_nesting() -> None:
         assert out["y"].shape == target["y"].shape
         return F.mse_loss(out["y"], target["y"])
 
-    before = float(loss(model(*data[0][0]), data[0][1]))
+    before = loss(model(*data[0][0]), data[0][1]).item()
     settings = FineTuning(epochs=10, batch=4, rate=0.05)
     assert fine_tune(model, [model], data, loss, settings, 0)
-    assert float(loss(model(*data[0][0]), data[0][1])) < before
+    assert loss(model(*data[0][0]), data[0][1]).item() < before
 
 
 def test_local_fit_recovers_a_linear_operator() -> None:
