@@ -31,6 +31,8 @@ _DTYPES = frozenset(
 _PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 # Their value depends on data, or they change a state that the code would not see.
 _REFUSED_METHODS = frozenset(("item", "tolist", "requires_grad_", "backward"))
+# Functions of torch.nn.functional -> where `training` stands among the arguments.
+_TRAINING = {"batch_norm": 5, "dropout": 2}
 
 
 class FallbackWarning(UserWarning):
@@ -78,6 +80,7 @@ class Graph:
         self.programs: dict[Any, Program | None] = {}
         self._placeholders = [n for n in gm.graph.nodes if n.op == "placeholder"]
         self._weights = [_is_weight(n) for n in self._placeholders]
+        self._numbers = [_is_number(n) for n in self._placeholders]
         self._own = (*gm.parameters(), *gm.buffers())
         self._lock = threading.RLock()
         self._warned: set[str] = set()
@@ -112,10 +115,17 @@ class Graph:
             else (x.shape, x.dtype, x.device)
             if isinstance(x, Tensor)
             else x
-            for x, constant in zip(args, self._weights, strict=True)
+            for x, constant in zip(self._known(args), self._weights, strict=True)
         ]
         found += [(x._version, x.data_ptr()) for x in self._own]
         return tuple(found)
+
+    def _known(self, args: Sequence[Any]) -> list[Any]:
+        """The arguments; tensors that dynamo wraps a float in are that float."""
+        return [
+            x.item() if number and isinstance(x, Tensor) else x
+            for x, number in zip(args, self._numbers, strict=True)
+        ]
 
     def _program(self, key: tuple[Any, ...], args: Sequence[Any]) -> Program | None:
         if key in self.programs:
@@ -146,9 +156,11 @@ class Graph:
         ]
         expected = self._reference(probe)
         constants, indices = {}, []
-        for i, node in enumerate(self._placeholders):
-            if not isinstance(args[i], Tensor) or self._weights[i]:
-                constants[node.name] = args[i]
+        for i, (node, value) in enumerate(
+            zip(self._placeholders, self._known(args), strict=True)
+        ):
+            if not isinstance(value, Tensor) or self._weights[i]:
+                constants[node.name] = value
             else:
                 indices.append(i)
         network = bind_inputs(self.graph_module, constants)
@@ -180,7 +192,11 @@ class Graph:
             Unsupported: the graph does more than to compute outputs of its own.
         """
         copies = [x.detach().clone() if isinstance(x, Tensor) else x for x in args]
+        state = torch.get_rng_state()
         outputs: Sequence[Any] = self.graph_module.forward(*copies)
+        if not torch.equal(state, torch.get_rng_state()):
+            torch.set_rng_state(state)
+            raise Unsupported("it draws random numbers")
         taken: dict[int, str] = {}
         for node, x in zip(self._placeholders, copies, strict=True):
             if isinstance(x, Tensor):
@@ -271,6 +287,16 @@ def _is_weight(node: fx.Node) -> bool:
     return node.type is nn.Parameter or "_dynamo_static_input_type" in marks
 
 
+def _is_number(node: fx.Node) -> bool:
+    """Whether only the number in it is used: dynamo's form of a float that varies."""
+    users = list(node.users) if node.op == "placeholder" else []
+    return bool(users) and all(_reads_number(user) for user in users)
+
+
+def _reads_number(node: fx.Node) -> bool:
+    return node.op == "call_method" and node.target == "item"
+
+
 def _check_arguments(args: Sequence[Any]) -> None:
     for x in args:
         if not isinstance(x, Tensor):
@@ -291,13 +317,13 @@ def _check_nodes(gm: fx.GraphModule) -> None:
     for node in gm.graph.nodes:
         name = getattr(node.target, "__name__", str(node.target))
         if node.op == "call_method" and node.target in _REFUSED_METHODS:
+            if _reads_number(node) and _is_number(node.args[0]):
+                continue  # it is bound
             raise Unsupported(f"Tensor.{name}")
-        trains = node.kwargs.get("training")
-        if name == "batch_norm" and len(node.args) > 5:
-            trains = node.args[5]
-        if name.startswith("dropout"):
-            trains = node.args[2] if len(node.args) > 2 else node.kwargs.get("training")
-        if node.op == "call_function" and trains is True:
+        trains = node.kwargs.get("training") is True
+        if name in _TRAINING and len(node.args) > _TRAINING[name]:
+            trains = node.args[_TRAINING[name]] is True
+        if node.op == "call_function" and trains:
             raise Unsupported(f"{name} is in training mode; call model.eval()")
 
 

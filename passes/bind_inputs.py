@@ -14,7 +14,7 @@ def bind_inputs(
 
     before: ``f(x, w)``; after: ``f(x)`` with ``w`` as a parameter that does not train.
     The copy shares tensors and submodules with ``graph_module``. ``values`` is by
-    placeholder name.
+    placeholder name; a number may stand for a tensor whose ``item()`` alone is used.
     """
     root = nn.Module()
     for name, child in graph_module.named_children():
@@ -40,12 +40,21 @@ def bind_inputs(
                 replacement = graph.get_attr(node.name)
             node.replace_all_uses_with(replacement)
         else:
-            for user in list(node.users):
-                user.args = _with(user.args, node, value)  # type: ignore[assignment]
-                user.kwargs = _with(user.kwargs, node, value)  # type: ignore[assignment]
+            _put(node, value)
         graph.erase_node(node)
     return fx.GraphModule(root, graph)
 
 
-def _with(arguments: object, node: fx.Node, value: float) -> object:
-    return fx.map_arg(arguments, lambda n: value if n is node else n)
+def _put(node: fx.Node, value: float) -> None:
+    """The number for the node, and for ``node.item()``."""
+
+    def known(argument: fx.Node) -> object:
+        return value if argument is node else argument
+
+    for user in list(node.users):
+        if user.op == "call_method" and user.target == "item":
+            _put(user, value)
+            user.graph.erase_node(user)
+        else:
+            user.args = fx.map_arg(user.args, known)
+            user.kwargs = fx.map_arg(user.kwargs, known)
