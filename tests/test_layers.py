@@ -28,6 +28,9 @@ LAYERS: dict[str, int] = {
     "gos_fx.store": 6,
     "gos_fx.api": 7,
     "gos_fx.backend": 8,
+    "gos_fx.arguments": 8,
+    "gos_fx.tables": 8,
+    "gos_fx.verbs": 8,
     "gos_fx.cli": 8,
     "gos_fx.__main__": 8,
 }

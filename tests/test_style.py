@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 STRICT = (
     "__init__.py",
     "api.py",
+    "arguments.py",
     "backend.py",
     "checks.py",
     "cli.py",
@@ -30,7 +31,9 @@ STRICT = (
     "registry.py",
     "result.py",
     "store.py",
+    "tables.py",
     "targets",
+    "verbs.py",
 )
 
 
