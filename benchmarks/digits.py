@@ -25,7 +25,7 @@ class Digits:
 
 
 def load_digits(seed: int = 0, batch: int = 128) -> Digits:
-    """Six tenths of the images to train on, two for the gate, two to test."""
+    """55 % of the images to train on, 25 % for the gate, 20 % to test."""
     from sklearn.datasets import load_digits as bundled
 
     images, labels = bundled(return_X_y=True)
@@ -33,7 +33,7 @@ def load_digits(seed: int = 0, batch: int = 128) -> Digits:
     x = F.interpolate(x, size=(32, 32), mode="bilinear", align_corners=False)
     y = torch.tensor(labels)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    first, second = 6 * len(x) // 10, 8 * len(x) // 10
+    first, second = 55 * len(x) // 100, 80 * len(x) // 100
     parts = (order[:first], order[first:second], order[second:])
     batches = [
         list(zip(x[part].split(batch), y[part].split(batch), strict=True))
