@@ -1,6 +1,6 @@
 """The demo's search over several seeds: how much accuracy is lost on unseen images.
 
-    python -m benchmarks.demo_seeds [--seeds 5] [--out build/demo_seeds.json]
+python -m benchmarks.demo_seeds [--seeds 5] [--out build/demo_seeds.json]
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/demo_seeds.json"))
     arguments = parser.parse_args()
     console = Console()
-    table = Table("seed", "test before", "test after", "drop", "95 % interval", "speedup")
+    table = Table(
+        "seed", "test before", "test after", "drop", "95 % interval", "speedup"
+    )
     reports = []
     for seed in range(arguments.seeds):
         report = report_of(train_and_optimize(seed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -110,10 +111,19 @@ def optimize(
     checks.check_model(model)
     checks.check_epsilon(epsilon)
     _check_options(objectives, constraints, metric_mode, latency_source, resume)
+    checks.check_limits(
+        max_replacements=max_replacements,
+        similar=similar,
+        iterations=iterations,
+        time_budget=time_budget,
+        threads=threads,
+    )
     directory = None if run_dir is None else checks.prepare_run_directory(run_dir)
     for data, where in ((train_data, "train_data"), (eval_data, "eval_data")):
         if data is not None:
+            checks.check_iterable(data, where)
             require_reiterable(data, where)
+            checks.check_batch(model, data, where)
     inputs = checks.find_example_inputs(model, example_inputs, eval_data, train_data)
     run_once(model, inputs)
     task = _task(model, inputs, train_data, eval_data, loss, metric, metric_mode, seed)
@@ -153,6 +163,12 @@ def optimize(
         progress=progress,
         facts=facts,
     )
+    if only is not None and not optimization.untried:
+        raise BadOption(
+            f"no operator is called or is a {only!r}, or exclude takes it out",
+            where="only",
+            do=f"there are {', '.join(optimization.names[:8])}, ...",
+        )
     if directory is not None:  # refuse before the search what could not be saved after
         network_to_json(optimization.original)
     result = optimization.run()
@@ -243,12 +259,7 @@ def _check_options(
             where="objectives",
             do="this version minimises ('latency', 'parameters')",
         )
-    if unknown := set(constraints or {}) - set(_CONSTRAINTS):
-        raise BadOption(
-            f"there is no constraint {sorted(unknown)[0]}",
-            where="constraints",
-            do=f"use {', '.join(_CONSTRAINTS)}",
-        )
+    checks.check_constraints(constraints or {}, _CONSTRAINTS)
     if metric_mode not in ("max", "min"):
         raise BadOption(f"metric_mode={metric_mode!r}", "metric_mode", "max or min")
     if latency_source not in ("auto", "analytical"):
@@ -287,6 +298,7 @@ def _task(
         metric or top1,
         mode,
         getattr(metric, "__name__", "metric") if metric else "top-1 accuracy",
+        parameters=tuple(inspect.signature(model.forward).parameters),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from gos_fx.errors import (
     TrainingModeError,
     UnwritableRunDirectory,
 )
-from gos_fx.passes.trace import as_arguments
+from gos_fx.passes.trace import as_arguments, run_once
 
 
 def check_model(model: nn.Module) -> None:
@@ -88,6 +88,76 @@ def find_example_inputs(
             do="pass tensors in the shape of one sample",
         )
     return arguments
+
+
+def check_iterable(data: Any, where: str) -> None:
+    """Raises BadOption for data that cannot be gone through."""
+    if not isinstance(data, Iterable):
+        raise BadOption(
+            f"{type(data).__name__} cannot be gone through",
+            where=where,
+            do="pass a DataLoader or a list of (inputs, targets) batches",
+        )
+
+
+def check_batch(
+    model: nn.Module, data: Iterable[Any], where: str
+) -> tuple[tuple[Any, ...], Any]:
+    """The first batch, if it is (inputs, targets) and the model runs on the inputs.
+
+    Raises:
+        BadOption: it is no such pair.
+        BadExampleInputs: the model does not run on it.
+    """
+    try:
+        batch = next(iter(data))
+        inputs, targets = batch
+    except (TypeError, ValueError) as error:
+        raise BadOption(
+            f"it does not give batches of (inputs, targets): {error}",
+            where=where,
+            do="pass a DataLoader or a list of such pairs",
+        ) from error
+    arguments = as_arguments(model, inputs)
+    run_once(model, arguments)
+    return arguments, targets
+
+
+def check_limits(**limits: float | None) -> None:
+    """Refuse counts below one and budgets that are negative or no number.
+
+    Raises:
+        BadOption.
+    """
+    for name, value in limits.items():
+        if value is None:
+            continue
+        smallest = 0 if name in ("time_budget", "iterations") else 1
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise BadOption(f"{name}={value!r} is not a number", name)
+        if not value >= smallest:
+            raise BadOption(
+                f"{name}={value} is below {smallest}", name, f"give {smallest} or more"
+            )
+
+
+def check_constraints(constraints: Mapping[str, float], known: Sequence[str]) -> None:
+    """Raises BadOption for an unknown name or a limit that is no positive number."""
+    for name, limit in constraints.items():
+        if name not in known:
+            raise BadOption(
+                f"there is no constraint {name}",
+                where="constraints",
+                do=f"use {', '.join(known)}",
+            )
+        if not isinstance(limit, int | float) or not (
+            math.isfinite(limit) and limit > 0
+        ):
+            raise BadOption(
+                f"{name}={limit!r} is not a positive number",
+                where="constraints",
+                do="latency is in seconds, memory in bytes",
+            )
 
 
 def check_epsilon(epsilon: float) -> None:

@@ -244,3 +244,44 @@ def test_one_name_or_type_need_not_be_a_list(net: nn.Module, only: Any) -> None:
     tried = gos_fx.optimize(net, "arm_a53", exclude=only, **options)
     assert ["conv"] not in [entry["operators"] for entry in tried.gos.history]
     assert tried.gos.history
+
+
+@pytest.mark.parametrize(
+    ("options", "culprit"),
+    [
+        ({"max_replacements": -1}, "max_replacements"),
+        ({"similar": 0}, "similar"),
+        ({"time_budget": -1.0}, "time_budget"),
+        ({"threads": 0}, "threads"),
+        ({"constraints": {"latency": "fast"}}, "latency"),
+        ({"constraints": {"latency": float("nan")}}, "latency"),
+        ({"only": ["typo"]}, "typo"),
+        ({"eval_data": 5}, "eval_data"),
+        ({"eval_data": [1, 2]}, "eval_data"),
+    ],
+)
+def test_options_without_sense(options: dict[str, object], culprit: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).eval()
+    with pytest.raises(errors.BadOption, match=culprit):
+        gos_fx.optimize(
+            model, "arm_a53", example_inputs=torch.zeros(1, 3, 8, 8), **options
+        )
+
+
+def test_batches_that_the_model_does_not_take() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).eval()
+    data = [(torch.zeros(2, 5, 8, 8), torch.zeros(2))]
+    with pytest.raises(errors.BadExampleInputs, match="5"):
+        gos_fx.optimize(
+            model, "arm_a53", example_inputs=torch.zeros(1, 3, 8, 8), eval_data=data
+        )
+
+
+def test_a_metric_that_fails() -> None:
+    def half(outputs: object, targets: object) -> float:
+        return 1 / 0
+
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).eval()
+    data = [(torch.zeros(2, 3, 8, 8), torch.zeros(2))]
+    with pytest.raises(errors.BadMetric, match="ZeroDivisionError"):
+        gos_fx.optimize(model, "arm_a53", eval_data=data, metric=half)

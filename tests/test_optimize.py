@@ -158,7 +158,9 @@ def operators(network: fx.GraphModule) -> list[str]:
     return [s.template.text for s in found if s is not None]
 
 
-@pytest.mark.parametrize("copier", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+@pytest.mark.parametrize(
+    "copier", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
 def test_copies_keep_result_and_graphs(small: fx.GraphModule, copier: Any) -> None:
     copied = copier(small)
     x = torch.randn(2, 3, 12, 12)

@@ -84,8 +84,16 @@ def first_function(record: dict) -> dict:  # type: ignore[type-arg]
 
 @pytest.mark.parametrize(
     "target",
-    ["os.system", "builtins.eval", "torch.load", "torch.from_file", "operator.attrgetter",
-     "torch.hub.load", "operator.methodcaller", "torch.nn.functional.torch"],
+    [
+        "os.system",
+        "builtins.eval",
+        "torch.load",
+        "torch.from_file",
+        "operator.attrgetter",
+        "torch.hub.load",
+        "operator.methodcaller",
+        "torch.nn.functional.torch",
+    ],
 )
 def test_functions_that_do_more_than_compute_are_refused(
     saved: tuple[Path, nn.Module], tmp_path: Path, target: str
@@ -114,7 +122,10 @@ def test_methods_outside_the_list_are_refused(
         (lambda r: r.pop("baseline"), "baseline"),
         (lambda r: r.update(chosen=99), "index out of range"),
         (lambda r: r["network"]["modules"]["first"].update(type="Thread"), "no module"),
-        (lambda r: r["network"]["modules"]["first"].update(type="functional"), "no module"),
+        (
+            lambda r: r["network"]["modules"]["first"].update(type="functional"),
+            "no module",
+        ),
         (
             lambda r: [x.update(after="import os") for x in r["replacements"]],
             "expected one def",

@@ -7,6 +7,7 @@ import random
 from gos_fx.errors import VerifyError
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.rewriter import Refusal, splice
+from gos_fx.ir.verifier import verify
 
 
 def split_points(a: Graph, b: Graph) -> tuple[tuple[str, str], ...]:
@@ -36,6 +37,6 @@ def cross(a: Graph, b: Graph, rng: random.Random) -> Graph | Refusal:
         return Refusal("the graphs share no inner type")
     u, v = rng.choice(points)
     try:
-        return splice(a, u, b, v)
+        return verify(splice(a, u, b, v))
     except VerifyError as error:
         return Refusal(error.what)

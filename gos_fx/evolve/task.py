@@ -55,6 +55,7 @@ class Task:
     mode: str = "max"
     name: str = "metric"
     whole: bool = False
+    parameters: tuple[str, ...] = ()  # of forward, for inputs that are dicts
 
     def batches(self, data: Iterable[Any], where: str) -> Iterator[Batch]:
         """Batches as (tuple of inputs, targets).
@@ -66,9 +67,11 @@ class Task:
         for batch in data:
             empty = False
             inputs, targets = batch
-            yield (tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)), (
-                targets
-            )
+            if isinstance(inputs, dict):
+                inputs = tuple(inputs[p] for p in self.parameters if p in inputs)
+            if not isinstance(inputs, list | tuple):
+                inputs = (inputs,)
+            yield tuple(inputs), targets
         if empty:
             raise _empty(where)
 
@@ -87,12 +90,12 @@ class Task:
             pairs = ((model(*inputs), targets) for inputs, targets in batches)
             if self.whole:
                 outputs, targets = zip(*pairs, strict=True)
-                value = self.metric(_cat(outputs), _cat(targets))
+                value = self._judge(_cat(outputs), _cat(targets))
                 return Score((_number(value),), (1.0,))
             values: list[float] = []
             weights: list[float] = []
             for outputs, targets in pairs:
-                value = self.metric(outputs, targets)
+                value = self._judge(outputs, targets)
                 samples = _tensors(outputs)[0].shape[0]
                 if isinstance(value, Tensor) and value.shape == (samples,):
                     values += [_number(v) for v in value.tolist()]
@@ -101,6 +104,16 @@ class Task:
                     values.append(_number(value))
                     weights.append(float(samples))
         return Score(tuple(values), tuple(weights))
+
+    def _judge(self, outputs: Any, targets: Any) -> Any:
+        try:
+            return self.metric(outputs, targets)
+        except Exception as error:  # the metric is the caller's code
+            raise BadMetric(
+                f"the metric fails with {type(error).__name__}: {error}",
+                where="metric",
+                do="it is called as metric(outputs, targets) for each batch",
+            ) from error
 
     def gain(self, value: float, reference: float) -> float:
         """How much better ``value`` is, in units of the metric; negative: a loss."""
