@@ -50,6 +50,7 @@ class Options:
     bounds: Bounds = Bounds()
     tuning: FineTuning = FineTuning()
     fit: LocalFit = LocalFit()
+    polishing: LocalFit = LocalFit(steps=150, rate=1e-3)
     gates: Gates = Gates()
     limits: Limits = Limits()
 
@@ -217,6 +218,7 @@ class Optimization:
             bounds=options.bounds,
             tuning=options.tuning,
             fit=options.fit,
+            polishing=options.polishing,
             gates=options.gates,
             limits=options.limits,
         )

@@ -70,5 +70,13 @@ def source_of(module: nn.Module) -> Source | None:
 
 
 def code_digest(module: fx.GraphModule) -> str:
-    """SHA-256 of the generated forward."""
-    return hashlib.sha256(module.code.strip().encode()).hexdigest()
+    """SHA-256 of what the forward does. Names do not count: pickling changes them."""
+    index = {node: f"%{i}" for i, node in enumerate(module.graph.nodes)}
+    lines = []
+    for node in module.graph.nodes:
+        target = node.target if node.op != "placeholder" else ""
+        if not isinstance(target, str):
+            target = getattr(target, "__name__", repr(target))
+        operands = fx.map_arg((node.args, node.kwargs), lambda n: index[n])
+        lines.append(f"{node.op} {target} {operands}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -62,7 +62,8 @@ SMALL: dict[str, Any] = {
     "population": 4,
     "max_replacements": 4,
     "similar": 2,
-    "epsilon": 0.3,
+    "epsilon": 0.8,
+    "exclude": ["pre"],
 }
 
 
@@ -85,7 +86,7 @@ def small(model: nn.Module) -> fx.GraphModule:
 def test_faster_within_epsilon(model: nn.Module, small: fx.GraphModule) -> None:
     result = small.gos
     assert result.speedup > 1
-    assert result.optimized.metric > result.baseline.metric - 0.3
+    assert result.optimized.metric > result.baseline.metric - 0.8
     assert any(not r.schedule_only for r in result.replacements)
     x, y = batches(model)[2]
     right = float((small(x).argmax(1) == y).float().mean())

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from gos_fx.errors import GosError, VerifyError
 from gos_fx.evolve.fitness import Evaluation, Weights
+from gos_fx.evolve.statistics import paired_drop
 from gos_fx.evolve.task import Batch, Score, Task
 from gos_fx.evolve.training import FineTuning, LocalFit, fine_tune, fit_locally
 from gos_fx.ir.graph import Graph
@@ -33,11 +34,16 @@ class Gates:
     ``local_error``: largest part of the variance of the operator's outputs that it may
     miss after the local fit. ``recoverable``: largest loss of the metric, in units of
     what is allowed, that fine-tuning is believed to win back. ``subset``: samples of
-    the first look at the metric. The values are choices of ours, not of the paper.
+    the first look at the metric. ``prudence``: standard errors that the loss must stay
+    below what is allowed (Breiman's one-standard-error rule): the fastest of many
+    candidates is the one that chance favoured, and loses more on unseen data. Without
+    one value for each sample it does not apply. The values are choices of ours, not of
+    the paper.
     """
 
     local_error: float = 0.3
-    recoverable: float = 10.0
+    recoverable: float = 4.0
+    prudence: float = 1.0
     subset: int = 256
 
 
@@ -46,6 +52,7 @@ class Limits:
     """Samples and bytes kept in memory for local fit, fine-tuning and the metric."""
 
     fit_samples: int = 128
+    polish_samples: int = 1024
     tune_samples: int = 4096
     cache_bytes: int = 1 << 30
 
@@ -72,6 +79,7 @@ class Evaluator:
         bounds: Bounds,
         tuning: FineTuning,
         fit: LocalFit,
+        polishing: LocalFit,
         gates: Gates,
         limits: Limits,
     ) -> None:
@@ -82,6 +90,7 @@ class Evaluator:
         self.task, self.target, self.threads = task, target, threads
         self.current, self.floor, self.seed = current, floor, seed
         self.bounds, self.tuning, self.fit = bounds, tuning, fit
+        self.polishing = polishing
         self.gates, self.limits = gates, limits
         self.before = self.latency(template)
         self.parameters_before = sum(op.parameters for op in operators)
@@ -167,38 +176,47 @@ class Evaluator:
         if loss > self.gates.recoverable * allowed:
             reason = "its loss is beyond recovery"
             return replace(found, reason=reason, metric=first.value)
-        metric = self._score(network).value if loss < 2 * allowed else float("nan")
-        tuned = not self._passes(metric)
-        if tuned:
-            if not self._tune(network, modules, seed):
-                reason = "fine-tuning did not save it"
-                return replace(found, reason=reason, metric=metric)
-            metric = self._score(network).value
-        if not self._passes(metric):
-            return replace(found, reason=f"its metric is {metric:.4f}", metric=metric)
+        tuned = False
+        score = self._score(network)
+        if not self._passes(score):
+            tuned = self._tune(network, modules, seed)
+            score = self._score(network) if tuned else score
+        found = replace(found, metric=score.value, tuned=tuned)
+        if not self._passes(score):
+            return replace(found, reason=f"its metric is {score.value:.4f}")
         weights = tuple(_state(module) for module in modules)
-        return replace(found, metric=metric, weights=weights, tuned=tuned)
+        return replace(found, weights=weights)
 
     def polish(self, graph: Graph, found: Evaluation) -> Evaluation:
-        """A feasible candidate fine-tuned, where it was not, if that helps."""
+        """A winner fitted longer, on more samples, then fine-tuned: what all candidates
+        could not be given. Kept when the metric is not worse for it."""
         plain = graph.without_schedule()
-        if found.tuned or plain == self.original.without_schedule():
+        if plain == self.original.without_schedule():
             return found
         modules = [
             emit_operator(plain, op.bindings, weights)
             for op, weights in zip(self.operators, found.weights, strict=True)
         ]
+        seed = _seed(plain, self.seed)
+        examples = self._local_examples(self._learned, self.limits.polish_samples)
+        for module, (x, y) in zip(modules, examples, strict=True):
+            fit_locally(module, x, y, self.polishing, seed)
         network = self._with(modules)
-        if not self._tune(network, modules, _seed(plain, self.seed)):
-            return found
-        metric = self._score(network).value
-        if self.task.gain(metric, found.metric) < 0:
+        tuned = self._tune(network, modules, seed)
+        score = self._score(network)
+        better = self.task.gain(score.value, found.metric) >= 0
+        if not (better and self._passes(score)):
             return found
         weights = tuple(_state(module) for module in modules)
-        return replace(found, metric=metric, weights=weights, tuned=True)
+        return replace(found, metric=score.value, weights=weights, tuned=tuned)
 
-    def _passes(self, metric: float) -> bool:
-        return self.task.gain(metric, self.floor) > 0
+    def _passes(self, score: Score) -> bool:
+        """Whether the metric, less what chance may have added, is above the floor."""
+        paired = paired_drop(self.current, score, mode=self.task.mode)
+        error = 0.0 if paired is None else paired[1]
+        sign = 1.0 if self.task.mode == "max" else -1.0
+        prudent = score.value - sign * self.gates.prudence * error
+        return self.task.gain(prudent, self.floor) > 0
 
     def _tune(
         self, network: nn.Module, modules: Sequence[nn.Module], seed: int
@@ -237,8 +255,9 @@ class Evaluator:
         pool = list(_limited(task.batches(learned, where), limits.tune_samples))
         with torch.no_grad():
             moved = [(prefix(*inputs), targets) for inputs, targets in pool]
+            self._learned = moved
             self._train: list[Batch] = moved if task.train is not None else []
-            self._examples = self._local_examples(moved)
+            self._examples = self._local_examples(moved, limits.fit_samples)
             self._valid: list[Batch] = []
             self._whole = True
             size = 0
@@ -264,18 +283,22 @@ class Evaluator:
             return self.task.score_batches(network, self._valid)
         return self.task.score(lambda *inputs: network(*self._prefix(*inputs)))
 
-    def _local_examples(self, moved: list[Batch]) -> list[tuple[Tensor, Tensor]]:
-        """Inputs and outputs of every site for a few samples."""
+    def _local_examples(
+        self, moved: list[Batch], limit: int
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Inputs and outputs of every site for at most ``limit`` samples, and for
+        fewer where they would take more than half of the memory allowed."""
         seen: dict[str, list[Tensor]] = {}
         wanted = {name for op in self.operators for name in (op.nodes[0], op.nodes[-1])}
         recorder = _Recorder(self._suffix, wanted, seen)
         samples = 0
         for inputs, _ in moved:
-            recorder.run(*inputs)
+            with torch.no_grad():
+                recorder.run(*inputs)
             samples += _length(inputs)
-            if samples >= self.limits.fit_samples:
+            size = sum(4 * t.numel() for parts in seen.values() for t in parts)
+            if samples >= limit or size > self.limits.cache_bytes // 2:
                 break
-        limit = self.limits.fit_samples
         return [
             (
                 torch.cat(seen[f"{op.nodes[0]}:in"])[:limit],

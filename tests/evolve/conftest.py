@@ -144,7 +144,8 @@ def make_evaluator(net: nn.Module, task: Task) -> Callable[..., Evaluator]:
             "bounds": Bounds(),
             "tuning": FineTuning(epochs=1, batch=16),
             "fit": LocalFit(steps=4, batch=16),
-            "gates": Gates(local_error=0.9, recoverable=1e3),
+            "polishing": LocalFit(steps=4, batch=16),
+            "gates": Gates(local_error=0.9, recoverable=1e3, prudence=0.0),
             "limits": Limits(fit_samples=32),
         }
         settings |= changed
