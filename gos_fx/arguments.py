@@ -96,7 +96,8 @@ def load_array(path: str) -> Tensor:
     try:
         return torch.from_numpy(np.load(path, allow_pickle=False))
     except (OSError, ValueError, TypeError, EOFError) as error:
-        raise BadExampleInputs(_first_line(error), where=path) from error
+        reason = getattr(error, "strerror", None) or _first_line(error)
+        raise BadExampleInputs(reason, where=path) from error
 
 
 def load_data(name: str) -> dict[str, Any]:
