@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -180,11 +181,17 @@ def _import(where: str, argument: str) -> Any:
             return known  # named twice, as MODEL and for --data
         if path.suffix != ".py":
             return importlib.import_module(name)
+        if name in sys.modules:  # another module's name: leave that one alone
+            name = f"{name}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()}"
         spec = importlib.util.spec_from_file_location(name, path.resolve())
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules.setdefault(name, module)  # so that its classes pickle
+        sys.modules[name] = module  # dataclasses and pickle look their module up there
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:  # also Ctrl-C: a half-made module must not be found again
+            del sys.modules[name]
+            raise
         return module
     except GosError:
         raise

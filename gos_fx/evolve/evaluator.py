@@ -37,13 +37,15 @@ class Gates:
     the first look at the metric. ``prudence``: standard errors that the loss must stay
     below what is allowed (Breiman's one-standard-error rule): the fastest of many
     candidates is the one that chance favoured, and loses more on unseen data. Without
-    one value for each sample it does not apply. The values are choices of ours, not of
-    the paper.
+    one value for each sample it does not apply. ``epochs``: of fine-tuning a candidate
+    that would not pass without; the winner gets them all. The values are choices of
+    ours, not of the paper.
     """
 
     local_error: float = 0.3
     recoverable: float = 4.0
     prudence: float = 1.0
+    epochs: int = 1
     subset: int = 256
 
 
@@ -179,7 +181,7 @@ class Evaluator:
         tuned = False
         score = self._score(network)
         if not self._passes(score):
-            tuned = self._tune(network, modules, seed)
+            tuned = self._tune(network, modules, seed, self.gates.epochs)
             score = self._score(network) if tuned else score
         found = replace(found, metric=score.value, tuned=tuned)
         if not self._passes(score):
@@ -202,7 +204,7 @@ class Evaluator:
         for module, (x, y) in zip(modules, examples, strict=True):
             fit_locally(module, x, y, self.polishing, seed)
         network = self._with(modules)
-        tuned = self._tune(network, modules, seed)
+        tuned = self._tune(network, modules, seed, self.tuning.epochs)
         score = self._score(network)
         better = self.task.gain(score.value, found.metric) >= 0
         if not (better and self._passes(score)):
@@ -219,13 +221,15 @@ class Evaluator:
         return self.task.gain(prudent, self.floor) > 0
 
     def _tune(
-        self, network: nn.Module, modules: Sequence[nn.Module], seed: int
+        self, network: nn.Module, modules: Sequence[nn.Module], seed: int, epochs: int
     ) -> bool:
         """False where there is nothing to learn from, or learning diverged."""
-        if self.task.train is None or self.tuning.epochs == 0:
+        epochs = min(epochs, self.tuning.epochs)
+        if self.task.train is None or epochs == 0:
             return False
+        settings = replace(self.tuning, epochs=epochs)
         loss = self.task.loss
-        return fine_tune(network, modules, self._train, loss, self.tuning, seed)
+        return fine_tune(network, modules, self._train, loss, settings, seed)
 
     def _project(self, graph: Graph, operator: Operator) -> Mapping[str, Tensor]:
         projected = {}
