@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -107,6 +108,7 @@ def optimize(
     Raises:
         GosError: a subclass for each kind of bad input; see :mod:`gos_fx.errors`.
     """
+    started = time.monotonic()
     resolved = target_table.get(target)
     checks.check_model(model)
     checks.check_epsilon(epsilon)
@@ -132,6 +134,7 @@ def optimize(
         constraints=dict(constraints or {}),
         max_replacements=max_replacements,
         similar=similar,
+        worth=Options.worth if only is None else 0.0,  # what is named is wanted
         time_budget=time_budget,
         threads=threads,
         seed=seed,
@@ -162,6 +165,7 @@ def optimize(
         executor=executor,
         progress=progress,
         facts=facts,
+        started=started,
     )
     if only is not None and not optimization.untried:
         raise BadOption(

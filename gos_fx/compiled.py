@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from gos_fx.errors import BadExampleInputs
+from gos_fx.errors import BadExampleInputs, CompileError
 from gos_fx.kernels import emulator
 from gos_fx.kernels.build import build
 from gos_fx.kernels.host import HostModule
 from gos_fx.kernels.package import Package, TensorSpec, load_package, save_package
-from gos_fx.passes.trace import run_once
+from gos_fx.passes.nested import largest_difference, tensors
+from gos_fx.passes.trace import TOLERANCE, run_once
 from gos_fx.targets.target import Target
 
 
@@ -114,11 +115,12 @@ def compile_network(
     """Compile a network that :func:`gos_fx.passes.make_opaque.make_opaque` gave.
 
     Raises:
-        CompileError: the stage and the compiler's last words.
+        CompileError: the stage and the compiler's last words, or that code for this
+            machine does not give the network's outputs.
     """
-    tensors = tuple(x for x in example_inputs if isinstance(x, Tensor))
+    given = tuple(x for x in example_inputs if isinstance(x, Tensor))
     names = [n.name for n in network.graph.nodes if n.op == "placeholder"]
-    outputs = _tensors(run_once(network, example_inputs))
+    outputs = tensors(run_once(network, example_inputs))
     folder = _Folder()
     path = folder.path
     result = build(network, example_inputs, target, path, threads)
@@ -126,11 +128,27 @@ def compile_network(
         path,
         result.library,
         target,
-        [TensorSpec.of(n, x) for n, x in zip(names, tensors, strict=False)],
+        [TensorSpec.of(n, x) for n, x in zip(names, given, strict=False)],
         [TensorSpec.of(f"output{i}", y) for i, y in enumerate(outputs)],
         threads or target.threads,
     )
-    return CompiledModel(package, result.seconds, folder)
+    compiled = CompiledModel(package, result.seconds, folder)
+    if compiled.runs_here:
+        _compare(compiled, tensors(example_inputs), outputs)
+    return compiled
+
+
+def _compare(
+    compiled: CompiledModel, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> None:
+    """Raises CompileError where the code does not compute what the network does."""
+    difference = largest_difference(compiled(*inputs), list(outputs))
+    if difference > TOLERANCE:
+        raise CompileError(
+            f"the code's outputs differ from PyTorch's by {difference:.1g}",
+            where="stage check",
+            do="report the network: a wrong result is a bug of the compiler",
+        )
 
 
 def load_compiled(directory: Path) -> CompiledModel:
@@ -149,9 +167,3 @@ class _Folder:
         self.path = Path(tempfile.mkdtemp(prefix="gos_fx_package_"))
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    items = value.values() if isinstance(value, dict) else value
-    return [t for item in items for t in _tensors(item)]

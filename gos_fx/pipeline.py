@@ -37,12 +37,17 @@ Progress = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that steers an optimization, apart from model, data and target."""
+    """Everything that steers an optimization, apart from model, data and target.
+
+    ``worth``: share of the model's latency below which a group of operators is not
+    searched once the model is deployable; the whole gain would be within the error.
+    """
 
     epsilon: float = 0.01
     constraints: Mapping[str, float] = field(default_factory=dict)
     max_replacements: int = 10
     similar: int = 4
+    worth: float = 0.05
     time_budget: float | None = None
     threads: int | None = None
     seed: int = 0
@@ -77,7 +82,9 @@ class Optimization:
         executor: Executor | None = None,
         progress: Progress | None = None,
         facts: Mapping[str, Any] | None = None,
+        started: float | None = None,
     ) -> None:
+        self.started = time.monotonic() if started is None else started
         self.task, self.target, self.options = task, target, options
         self.executor, self.progress = executor, progress
         self.facts = dict(facts or {})
@@ -96,7 +103,6 @@ class Optimization:
         self.logbook: list[dict[str, Any]] = []
         self.baseline = self._measure(self.first_score)
         self.points = [Point(self.baseline, ())]
-        self.started = time.monotonic()
 
     def run(self) -> OptimizationResult:
         """Replace until the constraints hold or a budget is spent.
@@ -183,14 +189,19 @@ class Optimization:
 
     def _select(self) -> tuple[Operator, ...]:
         profile = self._profile()
+        deployable = self._deployable(profile)
         room = self.options.max_replacements - self._replaced()
-        return select(
+        group = select(
             self._operators(),
             profile,
-            deployable=self._deployable(profile),
+            deployable=deployable,
             tried=self.tried,
             similar=min(self.options.similar, room),
         )
+        taken = sum(profile.row(op.name).latency.seconds for op in group)
+        if deployable and taken < self.options.worth * profile.latency.seconds:
+            return ()
+        return group
 
     def _deployable(self, profile: Profile) -> bool:
         limit = self.options.constraints.get("memory", self.target.model_memory_bytes)

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from gos_fx.errors import BadExampleInputs, UntraceableModel
+from gos_fx.passes.nested import largest_difference
 from gos_fx.passes.replace_in_place import replace_in_place
 from gos_fx.passes.separate_calls import separate_calls
 from gos_fx.passes.source import SOURCE
@@ -21,6 +22,7 @@ from gos_fx.passes.source import SOURCE
 logger = logging.getLogger("gos_fx")
 
 ExampleInputs = tuple[Any, ...]
+TOLERANCE = 1e-4  # of the output's scale, between a model and its trace
 UNTRACED = "gos_untraced"  # GraphModule.meta: module -> why it was left opaque
 
 
@@ -33,10 +35,12 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> fx.GraphModule:
     name and the reason are in ``meta["gos_untraced"]``.
 
     Raises:
-        UntraceableModel: the outermost ``forward`` cannot be traced.
+        UntraceableModel: the outermost ``forward`` cannot be traced, or the trace does
+            not compute what the model does.
         BadExampleInputs: the model does not run on the inputs.
     """
-    run_once(model, example_inputs)
+    original = model
+    output = run_once(model, example_inputs)
     model = copy.deepcopy(model)
     opaque: dict[str, str] = {}
     while True:
@@ -56,8 +60,20 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> fx.GraphModule:
     separate_calls(traced)
     replace_in_place(traced, example_inputs)
     traced.meta[UNTRACED] = opaque
-    propagate_shapes(traced, example_inputs)
+    difference = largest_difference(propagate_shapes(traced, example_inputs), output)
+    if difference > TOLERANCE and _repeats(original, example_inputs, output):
+        raise UntraceableModel(
+            f"its trace computes something else: outputs differ by {difference:.1g}",
+            where=f"{type(original).__name__}.forward",
+            do="look for tensors changed in place under another name, and for values "
+            "that depend on state outside the model",
+        )
     return traced
+
+
+def _repeats(model: nn.Module, inputs: ExampleInputs, output: Any) -> bool:
+    """Whether the model gives the same again; a random one cannot be compared."""
+    return largest_difference(run_once(model, inputs), output) <= TOLERANCE
 
 
 def _plain(graph: fx.Graph) -> fx.Graph:
@@ -92,10 +108,10 @@ def run_once(model: nn.Module, example_inputs: ExampleInputs) -> Any:
         ) from error
 
 
-def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> None:
-    """Run once and note shape and dtype on every node."""
+def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> Any:
+    """Run once, note shape and dtype on every node, and give the output."""
     with torch.no_grad():
-        ShapeProp(graph_module).propagate(*example_inputs)
+        return ShapeProp(graph_module).propagate(*example_inputs)
 
 
 def as_arguments(model: nn.Module, example_inputs: Any) -> ExampleInputs:

@@ -343,3 +343,20 @@ def test_the_console_script(models: str) -> None:
         "assert not {'torch', 'tvm'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def test_a_file_with_dataclasses_is_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dataclasses look their module up while it is being imported."""
+    text = (
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from torch import nn\n"
+        "@dataclass\nclass Sizes:\n    width: int = 4\n"
+        "model = nn.Sequential(nn.Conv2d(3, Sizes().width, 3)).eval()\n"
+    )
+    (tmp_path / "sized.py").write_text(text)
+    name = f"{tmp_path / 'sized.py'}:model"
+    assert main(["profile", name, "--target", "arm_a53", "--input", "1,3,8,8"]) == 0
+    assert "conv2d" in capsys.readouterr().out

@@ -37,15 +37,13 @@ class Gates:
     the first look at the metric. ``prudence``: standard errors that the loss must stay
     below what is allowed (Breiman's one-standard-error rule): the fastest of many
     candidates is the one that chance favoured, and loses more on unseen data. Without
-    one value for each sample it does not apply. ``epochs``: of fine-tuning a candidate
-    that would not pass without; the winner gets them all. The values are choices of
-    ours, not of the paper.
+    one value for each sample it does not apply. The values are choices of ours, not of
+    the paper.
     """
 
     local_error: float = 0.3
     recoverable: float = 4.0
     prudence: float = 1.0
-    epochs: int = 1
     subset: int = 256
 
 
@@ -172,16 +170,12 @@ class Evaluator:
                     found, reason=f"it misses {error:.0%} of the operator's variance"
                 )
         network = self._with(modules)
-        allowed = max(self.task.gain(self.current.value, self.floor), 1e-3)
-        first = self.task.score_batches(network, self._valid[: self._subset])
-        loss = -self.task.gain(first.value, self._current_subset.value)
-        if loss > self.gates.recoverable * allowed:
-            reason = "its loss is beyond recovery"
-            return replace(found, reason=reason, metric=first.value)
+        if self._first_loss(network) > self.gates.recoverable * self._allowed:
+            return replace(found, reason="its loss is beyond recovery")
         tuned = False
         score = self._score(network)
         if not self._passes(score):
-            tuned = self._tune(network, modules, seed, self.gates.epochs)
+            tuned = self._tune(network, modules, seed)
             score = self._score(network) if tuned else score
         found = replace(found, metric=score.value, tuned=tuned)
         if not self._passes(score):
@@ -204,7 +198,7 @@ class Evaluator:
         for module, (x, y) in zip(modules, examples, strict=True):
             fit_locally(module, x, y, self.polishing, seed)
         network = self._with(modules)
-        tuned = self._tune(network, modules, seed, self.tuning.epochs)
+        tuned = self._tune(network, modules, seed)
         score = self._score(network)
         better = self.task.gain(score.value, found.metric) >= 0
         if not (better and self._passes(score)):
@@ -221,15 +215,31 @@ class Evaluator:
         return self.task.gain(prudent, self.floor) > 0
 
     def _tune(
-        self, network: nn.Module, modules: Sequence[nn.Module], seed: int, epochs: int
+        self, network: nn.Module, modules: Sequence[nn.Module], seed: int
     ) -> bool:
-        """False where there is nothing to learn from, or learning diverged."""
-        epochs = min(epochs, self.tuning.epochs)
-        if self.task.train is None or epochs == 0:
+        """False where there is nothing to learn from, or learning leads nowhere."""
+        if self.task.train is None or self.tuning.epochs == 0:
             return False
-        settings = replace(self.tuning, epochs=epochs)
         loss = self.task.loss
-        return fine_tune(network, modules, self._train, loss, settings, seed)
+        return fine_tune(
+            network,
+            modules,
+            self._train,
+            loss,
+            self.tuning,
+            seed,
+            lambda: self._first_loss(network) <= 1.5 * self._allowed,
+        )
+
+    @property
+    def _allowed(self) -> float:
+        """Loss of the metric that a candidate may cost; a little where nothing may."""
+        return max(self.task.gain(self.current.value, self.floor), 1e-3)
+
+    def _first_loss(self, network: nn.Module) -> float:
+        """Loss of the metric on the first samples."""
+        first = self.task.score_batches(network, self._valid[: self._subset])
+        return -self.task.gain(first.value, self._current_subset.value)
 
     def _project(self, graph: Graph, operator: Operator) -> Mapping[str, Tensor]:
         projected = {}

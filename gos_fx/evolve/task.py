@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gos_fx.errors import BadMetric, EmptyLoader, OneShotLoader
+from gos_fx.passes.nested import tensors
 
 Batch = tuple[tuple[Any, ...], Any]
 Metric = Callable[[Any, Any], Any]
@@ -27,7 +28,7 @@ def fidelity(outputs: Any, targets: Any) -> float:
     """1 - ||y - y0||^2 / ||y0 - mean(y0)||^2: how much of the variation over the inputs
     of the original's outputs is reproduced (coefficient of determination)."""
     error, variation = 0.0, 0.0
-    for y, y0 in zip(_tensors(outputs), _tensors(targets), strict=True):
+    for y, y0 in zip(tensors(outputs), tensors(targets), strict=True):
         error += float((y - y0).double().square().sum())
         variation += float((y0 - y0.mean(0)).double().square().sum())
     return 1.0 - error / max(variation, 1e-30)
@@ -35,7 +36,7 @@ def fidelity(outputs: Any, targets: Any) -> float:
 
 def squared_error(outputs: Any, targets: Any) -> Tensor:
     """Mean squared distance to the targets, for outputs of any nesting."""
-    pairs = list(zip(_tensors(outputs), _tensors(targets), strict=True))
+    pairs = list(zip(tensors(outputs), tensors(targets), strict=True))
     return torch.stack([F.mse_loss(y, y0) for y, y0 in pairs]).sum()
 
 
@@ -96,7 +97,7 @@ class Task:
             weights: list[float] = []
             for outputs, targets in pairs:
                 value = self._judge(outputs, targets)
-                samples = _tensors(outputs)[0].shape[0]
+                samples = tensors(outputs)[0].shape[0]
                 if isinstance(value, Tensor) and value.shape == (samples,):
                     values += [_number(v) for v in value.tolist()]
                     weights += [1.0] * samples
@@ -173,15 +174,5 @@ def _number(value: Any) -> float:
     return number
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        return [t for item in value.values() for t in _tensors(item)]
-    if isinstance(value, list | tuple):
-        return [t for item in value for t in _tensors(item)]
-    return []
-
-
 def _cat(values: tuple[Any, ...]) -> list[Tensor]:
-    return [torch.cat(parts) for parts in zip(*map(_tensors, values), strict=True)]
+    return [torch.cat(parts) for parts in zip(*map(tensors, values), strict=True)]

@@ -82,24 +82,29 @@ def fine_tune(
     loss: Loss,
     settings: FineTuning,
     seed: int,
+    promising: Callable[[], bool] = lambda: True,
 ) -> bool:
     """Train ``modules`` inside ``network`` on samples that lie in memory.
 
     Everything else of the network has to be frozen by the caller. Returns False when
-    the loss or a weight stopped being finite.
+    the loss or a weight stopped being finite, or when it was not ``promising`` after
+    the first epoch.
     """
     parameters = parameters_of(modules)
     if not parameters or not batches:
         return True
     pool = _Pool(batches)
-    steps = settings.epochs * -(-len(pool) // settings.batch)
+    epoch = -(-len(pool) // settings.batch)
+    steps = settings.epochs * epoch
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(
         parameters, settings.rate, settings.momentum, weight_decay=settings.decay
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     order = _endless(len(pool), settings.batch, generator)
-    for _ in range(steps):
+    for step in range(steps):
+        if step == epoch and not promising():
+            return False
         inputs, targets = pool.take(next(order))
         value = loss(network(*inputs), targets)
         if not torch.isfinite(value):
