@@ -68,7 +68,7 @@ def train_and_optimize(seed: int, progress: Any = None) -> Run:
         small = gos_fx.optimize(
             model,
             TARGET,
-            train_data=data.train,
+            train_data=augmented(data.train, seed),
             eval_data=data.valid,
             epsilon=EPSILON,
             seed=seed,

@@ -108,6 +108,13 @@ def train_digit_net(data: Digits, seed: int = 0, epochs: int = 14) -> DigitNet:
     return model.eval()
 
 
+def augmented(batches: Batches, seed: int) -> Batches:
+    """The batches with every image moved a little, as a training loader gives them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return [(_moved(x), y) for x, y in batches]
+
+
 def _moved(x: Tensor) -> Tensor:
     """Each image turned by up to 12 degrees, scaled by 10 %, shifted by 6 %."""
     angle, scale, right, down = torch.rand(4, len(x)) * 2 - 1
