@@ -25,7 +25,14 @@ from rich.table import Table
 from torch import Tensor, fx, nn
 
 import gos_fx
-from benchmarks.digits import DigitNet, Digits, accuracy, load_digits, train_digit_net
+from benchmarks.digits import (
+    DigitNet,
+    Digits,
+    accuracy,
+    augmented,
+    load_digits,
+    train_digit_net,
+)
 from gos_fx.errors import EmulatorUnavailable
 from gos_fx.evolve.statistics import paired_interval
 from gos_fx.evolve.task import Score, top1
