@@ -345,8 +345,8 @@ def _filter(
 
     include = None if only is None else _each(only)
     leave = _each(exclude or ())
-    return lambda op: (include is None or matches(op, include)) and not matches(
-        op, leave
+    return lambda op: (
+        (include is None or matches(op, include)) and not matches(op, leave)
     )
 
 
@@ -360,4 +360,3 @@ def _each(
 def _batch(inputs: tuple[Any, ...]) -> int:
     first = next(x for x in inputs if isinstance(x, Tensor))
     return int(first.shape[0]) if first.dim() else 1
-

@@ -166,4 +166,3 @@ class _Folder:
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="gos_fx_package_"))
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-

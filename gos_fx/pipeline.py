@@ -268,9 +268,7 @@ class Optimization:
         rest = before.latency.seconds - evaluator.before.seconds
         share = (rest + found.latency.seconds) / before.latency.seconds
         latency = before.latency.scaled(share)
-        parameters = (
-            before.parameters - evaluator.parameters_before + found.parameters
-        )
+        parameters = before.parameters - evaluator.parameters_before + found.parameters
         measures = Measures(latency, parameters, found.metric)
         return Point(measures, (*self.replacements, replacement))
 

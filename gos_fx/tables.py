@@ -148,5 +148,3 @@ def show_run(out: Console, found: Found) -> None:
             f"largest difference to PyTorch: {found['difference']:.3g}; it {verdict} "
             f"to {found['tolerance']:g} of the outputs"
         )
-
-

@@ -241,8 +241,7 @@ def _difference(outputs: Sequence[Tensor], expected: Any) -> float:
             do="name the model that the package was compiled from",
         )
     return max(
-        _largest(y.double() - z.double())
-        for y, z in zip(outputs, leaves, strict=True)
+        _largest(y.double() - z.double()) for y, z in zip(outputs, leaves, strict=True)
     )
 
 
@@ -287,5 +286,3 @@ def _progress() -> Iterator[Callable[[Found], None] | None]:
             )
 
         yield report
-
-

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from gos_fx.errors import CompileError
-from gos_fx.kernels.worker import ASSEMBLY_FILE, TIR_FILE, target_to_json
+from gos_fx.kernels.worker import ASSEMBLY_FILE, TIR_FILE
+from gos_fx.targets.record import target_to_json
 from gos_fx.targets.target import Target
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gos_fx.errors import PackageError
-from gos_fx.kernels.worker import target_from_json, target_to_json
+from gos_fx.targets.record import target_from_json, target_to_json
 from gos_fx.targets.target import Target
 
 FORMAT = 1

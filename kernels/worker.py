@@ -10,24 +10,13 @@ import json
 import sys
 import time
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gos_fx.targets.target import Machine, Target
+from gos_fx.targets.record import target_from_json
 
 # TVM's ARM back end knows these; LLVM prints them.
 TIR_FILE, ASSEMBLY_FILE = "model.tir", "model.s"
-
-
-def target_to_json(target: Target) -> dict[str, Any]:
-    """A target as plain data."""
-    return {**asdict(target), "tvm": dict(target.tvm)}
-
-
-def target_from_json(data: dict[str, Any]) -> Target:
-    """Inverse of :func:`target_to_json`."""
-    return Target(**{**data, "machine": Machine(**data["machine"])})
 
 
 def main(directory: Path) -> None:

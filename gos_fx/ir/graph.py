@@ -141,9 +141,7 @@ class Graph:
             )
             for node in self.nodes
         )
-        return Graph(
-            self.name, self.inputs, nodes, names.get(self.output, self.output)
-        )
+        return Graph(self.name, self.inputs, nodes, names.get(self.output, self.output))
 
     def instantiate(self, bindings: Mapping[str, int]) -> Graph:
         """The concrete graph of one site, paddings solved.

@@ -167,9 +167,7 @@ def substitute_dim(graph: Graph, old: Dim, new: Dim) -> Graph:
     renamed: dict[str, str] = {}
     for node in graph.nodes:
         attributes = tuple((key, change(value)) for key, value in node.attributes)
-        renamed[node.name] = editor.copy(
-            replace(node, attributes=attributes), renamed
-        )
+        renamed[node.name] = editor.copy(replace(node, attributes=attributes), renamed)
     return prune(editor.build(renamed.get(graph.output, graph.output)))
 
 

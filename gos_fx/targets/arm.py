@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gos_fx.targets.target import Machine, Target, register
+from gos_fx.targets.target import Emulation, Fit, Machine, Target, register
 
 _KIB, _MIB = 1 << 10, 1 << 20
 _LINE = 64  # bytes; A53 TRM 6.1, A55 TRM A6.1, A75 TRM A6.1
@@ -31,16 +31,25 @@ _BCM2837 = Machine(
     fma_latency_cycles=4.0,
     vector_registers=32,  # Armv8-A: V0-V31
     load_bytes_per_cycle=8.0,  # A53 TRM: 64-bit load path; a 128-bit load takes two
-    l1d_bytes=32 * _KIB,  # BCM2837; 4-way (A53 TRM 6.1)
-    l2_bytes=512 * _KIB,  # BCM2837; 16-way (A53 TRM 7.1)
+    l1d_bytes=32 * _KIB,  # BCM2837
+    l1d_ways=4,  # A53 TRM 6.1
+    l2_bytes=512 * _KIB,  # BCM2837
+    l2_ways=16,  # A53 TRM 7.1
     l2_shared=True,  # A53 TRM 7.1
     l2_bytes_per_cycle=8.0,  # assumption: hits in L2 keep up with the load path (ncnn)
     l3_bytes=None,
+    l3_ways=None,
     line_bytes=_LINE,
     # Measured effective rates of a Pi 3B+: 64 B per 16.0 ns at one thread, per 24.7 ns
     # at four (ncnn). Assumption: the Model B has the same memory.
     dram_bytes_per_s_1=64 / 16.0e-9,
     dram_bytes_per_s_all=64 / 24.7e-9,
+)
+
+# From ncnn's table of a Pi 3B+ (leave-one-out; see README, "The virtual board").
+_A53_FITS = (
+    Fit(1, 1.06, 16.0e-9, 0.12, 0.05, "ncnn's table, Raspberry Pi 3B+"),
+    Fit(4, 0.80, 24.7e-9, 0.15, 0.06, "ncnn's table, Raspberry Pi 3B+"),
 )
 
 ARM_A53 = register(
@@ -55,7 +64,17 @@ ARM_A53 = register(
             "num-cores": 4,
         },
         link_triple="aarch64-linux-gnu.2.28",  # Debian 10; the TVM wheels ask the same
-        qemu_cpu="cortex-a53",
+        emulation=Emulation(
+            qemu_cpu="cortex-a53",
+            midr=0x410FD034,  # A53 TRM 4.3.1: r0p4, the revision of BCM2837
+            hwcaps="fp asimd evtstrm crc32 cpuid",  # Raspberry Pi OS, 64 bit
+            # Not cortex-a53: its model charges in-order write-back stalls that the
+            # core does not have, and ranks tuned kernels below generic ones.
+            mca_cpu="cortex-a55",
+            llvm=19,
+            simd_per_cycle=1.0,  # two 64-bit NEON halves; the A55 model issues two
+            fits=_A53_FITS,
+        ),
         # Assumption: half of the board's 1 GB; the rest is the system's and the GPU's.
         model_memory_bytes=512 * _MIB,
     )
@@ -83,16 +102,35 @@ _SDM845_BIG = Machine(
     vector_registers=32,  # Armv8-A: V0-V31
     load_bytes_per_cycle=16.0,  # assumption: one 128-bit load, as LLVM's A57 has
     l1d_bytes=64 * _KIB,  # A75 TRM A1.1
+    l1d_ways=16,  # A75 TRM A6.1
     l2_bytes=256 * _KIB,  # per core
+    l2_ways=8,  # A75 TRM A7.1
     l2_shared=False,  # A75 TRM A7.1: private
     l2_bytes_per_cycle=16.0,  # assumption: hits in L2 are hidden by out-of-order issue
     l3_bytes=2 * _MIB,  # of both clusters; the system cache behind it is not counted
+    l3_ways=16,  # DynamIQ Shared Unit TRM A6.1
     line_bytes=_LINE,
     # Effective: 64 B per 5.5 ns at one thread, pooled over A57, A72 and A73 boards
     # (ncnn). Assumption: the 845 is like them, and four cores together get half of the
     # 29.9 GB/s of four 16-bit channels of LPDDR4X-3733 (product brief).
     dram_bytes_per_s_1=64 / 5.5e-9,
     dram_bytes_per_s_all=14.9e9,
+)
+
+# Placeholder until the public figures are fitted: boards of A57, A72 and A73 cores.
+_SDM845_FITS = (
+    Fit(1, 1.27, 5.5e-9, 0.26, 0.1, "ncnn's table, boards of A57, A72 and A73 cores"),
+    Fit(4, 1.27, 8.0e-9, 0.4, 0.1, "assumption"),
+)
+_SDM845_BIG_EMULATION = Emulation(
+    qemu_cpu="cortex-a76",  # qemu 7.2 has no cortex-a75; same Armv8.2 extensions
+    midr=0x516F802D,  # Qualcomm (0x51) part 0x802, Kryo 385 Gold, r6p13
+    hwcaps="fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid "
+    "asimdrdm lrcpc dcpop asimddp",
+    mca_cpu="cortex-a57",  # LLVM times A57, A72, A73 and A75 alike
+    llvm=19,
+    simd_per_cycle=1.0,  # as fma_per_cycle
+    fits=_SDM845_FITS,
 )
 
 SNAPDRAGON_845 = register(
@@ -108,8 +146,7 @@ SNAPDRAGON_845 = register(
             "num-cores": 4,
         },
         link_triple="aarch64-linux-gnu.2.28",
-        # qemu 7.2 has no cortex-a75; the A76 has the same Armv8.2 extensions.
-        qemu_cpu="cortex-a76",
+        emulation=_SDM845_BIG_EMULATION,
         # Assumption: what an app on a phone with 4 to 8 GB can hold unharmed.
         model_memory_bytes=1024 * _MIB,
     )
@@ -125,12 +162,20 @@ SNAPDRAGON_845_LITTLE = register(
             clock_hz=1.77e9,  # product brief
             load_bytes_per_cycle=8.0,  # A55 guide: a 128-bit load takes two cycles
             l1d_bytes=32 * _KIB,  # A55 TRM A1.1
+            l1d_ways=4,  # A55 TRM A6.1
             l2_bytes=128 * _KIB,  # per core
+            l2_ways=4,  # A55 TRM A7.1
             l2_bytes_per_cycle=8.0,  # assumption: as the load path
             # Assumption, no public figure: an in-order core waits longer for a line
             # than the big one, 64 B per 11 ns, and four of them reach 10 GB/s.
             dram_bytes_per_s_1=64 / 11e-9,
             dram_bytes_per_s_all=10e9,
+        ),
+        emulation=replace(
+            _SDM845_BIG_EMULATION,
+            midr=0x517F803C,  # Qualcomm part 0x803, Kryo 385 Silver
+            mca_cpu="cortex-a55",
+            fits=_A53_FITS,
         ),
         tvm={
             "kind": "llvm",

@@ -31,6 +31,7 @@ _ARM_PARTS = {
 _CLOCK_HZ = 2.5e9
 _DRAM_1, _DRAM_ALL = 10e9, 20e9  # one thread and all cores of a small server
 _L1D, _L2 = 32 << 10, 512 << 10
+_WAYS = 8  # only the emulator asks, and it does not emulate this machine
 
 
 def cpu_facts(text: str) -> dict[str, str]:
@@ -157,17 +158,20 @@ def probe() -> Target:
             vector_registers=registers,
             load_bytes_per_cycle=load,
             l1d_bytes=_cache_bytes(1) or _L1D,
+            l1d_ways=_WAYS,
             l2_bytes=_cache_bytes(2) or _L2,
+            l2_ways=_WAYS,
             l2_shared=False,
             l2_bytes_per_cycle=32.0,  # both manuals: 32 to 64 bytes a cycle
             l3_bytes=_cache_bytes(3),
+            l3_ways=_WAYS,
             line_bytes=64,
             dram_bytes_per_s_1=_DRAM_1,
             dram_bytes_per_s_all=_DRAM_ALL,
         ),
         tvm={"kind": "llvm", "mcpu": cpu, "num-cores": cores},
         link_triple=None,
-        qemu_cpu=None,
+        emulation=None,
         model_memory_bytes=_memory_bytes() // 2,  # assumption: half of the memory
     )
 

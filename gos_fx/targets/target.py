@@ -14,7 +14,8 @@ class Machine:
     """One cluster of equal cores and the memory behind it.
 
     Sizes are in bytes, rates in bytes per second or per cycle of one core. A cache that
-    a core has to itself (``l2_shared`` false) is given per core. ``fma_per_cycle``
+    a core has to itself (``l2_shared`` false) is given per core; L3 is shared by all.
+    ``ways`` is the associativity. ``fma_per_cycle``
     counts SIMD instructions, each of ``simd_bits``; ``fma_latency_cycles`` is the time
     from one FMA to the next on the same accumulator. ``dram_bytes_per_s_1`` is what one
     thread gets, ``dram_bytes_per_s_all`` what all cores get together.
@@ -28,10 +29,13 @@ class Machine:
     vector_registers: int
     load_bytes_per_cycle: float
     l1d_bytes: int
+    l1d_ways: int
     l2_bytes: int
+    l2_ways: int
     l2_shared: bool
     l2_bytes_per_cycle: float
     l3_bytes: int | None
+    l3_ways: int | None
     line_bytes: int
     dram_bytes_per_s_1: float
     dram_bytes_per_s_all: float
@@ -63,6 +67,103 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """Seconds of a program on ``threads`` cores, from what the emulator counts:
+
+        seconds = issue * cycles / clock + line_s * lines
+
+    ``cycles`` are those of the busiest thread (of all work divided by ``threads``,
+    where it divides evenly), ``lines`` the cache lines from and to DRAM of all threads.
+
+    Attributes:
+        threads: cores in use.
+        issue: cycles of the core for each cycle of the issue model.
+        line_s: seconds for each line that comes from or goes to DRAM.
+        error: relative half width of the interval in which the board's own latency is
+            believed to be.
+        noise: the part of it that two programs on this board do not share, relative.
+        source: what the constants were fitted on.
+    """
+
+    threads: int
+    issue: float
+    line_s: float
+    error: float
+    noise: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Emulation:
+    """How a board is emulated, and how its time follows from what was counted.
+
+    A block of instructions takes the largest of: the cycles of ``llvm-mca
+    -mcpu=mca_cpu``, its 128-bit SIMD instructions divided by ``simd_per_cycle``, its
+    loaded bytes divided by the machine's ``load_bytes_per_cycle``.
+
+    Attributes:
+        qemu_cpu: ``-cpu`` of qemu-aarch64.
+        midr: Main ID register of the core, as the kernel shows it.
+        hwcaps: features that the board's /proc/cpuinfo lists.
+        mca_cpu: LLVM's scheduling model.
+        llvm: major version of LLVM that the fits belong to.
+        simd_per_cycle: 128-bit SIMD instructions issued in one cycle.
+        fits: constants for some numbers of threads, the fewest first; between two the
+            constants are interpolated.
+    """
+
+    qemu_cpu: str
+    midr: int
+    hwcaps: str
+    mca_cpu: str
+    llvm: int
+    simd_per_cycle: float
+    fits: tuple[Fit, ...]
+
+    def fit(self, threads: int) -> Fit:
+        """The constants for so many threads; beyond the last fit they are the last's.
+
+        Raises:
+            ValueError: ``threads`` is below one.
+        """
+        if threads < 1:
+            raise ValueError(f"{threads} threads")
+        above = [fit for fit in self.fits if fit.threads >= threads]
+        below = [fit for fit in self.fits if fit.threads <= threads]
+        if not (above and below):
+            return (above or below)[0 if above else -1]
+        low, high = below[-1], above[0]
+        if low is high:
+            return low
+        share = (threads - low.threads) / (high.threads - low.threads)
+        return Fit(
+            threads,
+            low.issue + share * (high.issue - low.issue),
+            low.line_s + share * (high.line_s - low.line_s),
+            max(low.error, high.error),
+            max(low.noise, high.noise),
+            f"interpolated: {low.source}"
+            if low.source == high.source
+            else f"interpolated: {low.source}; {high.source}",
+        )
+
+
+@dataclass(frozen=True)
+class Energy:
+    """A stated model of energy, not a measurement:
+
+        joules = static_w * seconds + flop_j * flops + dram_byte_j * bytes
+
+    ``source`` says where the constants come from.
+    """
+
+    static_w: float
+    flop_j: float
+    dram_byte_j: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Target:
     """A machine to optimize and compile for.
 
@@ -72,8 +173,9 @@ class Target:
         machine: the numbers of the latency model.
         tvm: what ``tvm.target.Target`` takes; not part of the hash.
         link_triple: zig's name of the platform, None for this machine.
-        qemu_cpu: ``-cpu`` of qemu-aarch64, None where no emulator is needed or known.
+        emulation: how it is emulated, None where no emulator is needed or known.
         model_memory_bytes: what weights and live activations may take together.
+        energy: constants of the energy model, None where none are known.
     """
 
     name: str
@@ -81,8 +183,14 @@ class Target:
     machine: Machine
     tvm: Mapping[str, object] = field(hash=False)
     link_triple: str | None
-    qemu_cpu: str | None
+    emulation: Emulation | None
     model_memory_bytes: int
+    energy: Energy | None = None
+
+    @property
+    def qemu_cpu(self) -> str | None:
+        """``-cpu`` of qemu-aarch64, None where there is no emulator."""
+        return None if self.emulation is None else self.emulation.qemu_cpu
 
     @property
     def threads(self) -> int:

@@ -219,5 +219,3 @@ def factorize_product(graph: Graph, site: Site) -> Graph | Refusal:
         return multiply(b, inner, (outputs, r), "left_factor")
 
     return replace_node(graph, site.node, build)
-
-

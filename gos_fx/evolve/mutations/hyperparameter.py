@@ -170,5 +170,3 @@ def _with_share(old: Expr, eighths: int) -> Dim | None:
         base = inner
     assert not isinstance(base, str)
     return ceildiv(base * eighths, 8)
-
-

@@ -99,9 +99,7 @@ def _set(graph: Graph, site: Site, opcode: str) -> Graph:
 
 
 def _schedule_nodes(graph: Graph) -> tuple[Site, ...]:
-    return tuple(
-        Site(node.name) for node in graph.nodes if node.declaration.schedule
-    )
+    return tuple(Site(node.name) for node in graph.nodes if node.declaration.schedule)
 
 
 @mutation(_schedule_nodes, exact=True)

@@ -1,0 +1,37 @@
+"""A target as plain data and back: what packages, workers and files hold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from gos_fx.errors import BadOption
+from gos_fx.targets.target import Emulation, Energy, Fit, Machine, Target
+
+
+def target_to_json(target: Target) -> dict[str, Any]:
+    """Numbers, strings, lists and dicts only."""
+    return {**asdict(target), "tvm": dict(target.tvm)}
+
+
+def target_from_json(data: Mapping[str, Any]) -> Target:
+    """Inverse of :func:`target_to_json`.
+
+    Raises:
+        BadOption: a field is missing or unknown; the message names it.
+    """
+    try:
+        fields = {**data, "machine": Machine(**data["machine"])}
+        if (emulation := data["emulation"]) is not None:
+            fits = tuple(Fit(**fit) for fit in emulation["fits"])
+            fields["emulation"] = Emulation(**{**emulation, "fits": fits})
+        if (energy := data.get("energy")) is not None:
+            fields["energy"] = Energy(**energy)
+        return Target(**fields)
+    except (KeyError, TypeError) as error:
+        raise BadOption(
+            f"this is not the record of a target: {error}",
+            where="target",
+            do="Write one with gos-fx calibrate.",
+        ) from error
