@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
+
+from torch import fx
 
 from gos_fx.errors import BadOption
 from gos_fx.ir.fusion import Kernel, partition
@@ -24,6 +27,9 @@ from gos_fx.latency.roofline import (
     cost_of_stream,
     scalar_load_cycles,
 )
+from gos_fx.latency.source import NetworkLatency
+from gos_fx.passes.memory import map_bytes
+from gos_fx.passes.operators import find_operators
 from gos_fx.targets.target import Machine, Target
 
 SOURCE = "analytical"
@@ -206,3 +212,56 @@ def _vector_cycles(node: Node) -> float:
     if node.opcode in _MOVES:
         return 0.0
     return float(max(1, len(node.operands) - 1))
+
+
+# What only hands on what is there already, or gives a shape.
+_VIEWS = frozenset(("view", "reshape", "flatten", "size", "getattr", "getitem"))
+
+
+class AnalyticalSource:
+    """This model as a source. It runs nothing and needs no inputs."""
+
+    name = SOURCE
+
+    def __init__(self, target: Target, threads: int | None = None) -> None:
+        self.target, self.threads = target, _threads(target, threads)
+
+    def operator(self, graph: Graph) -> Estimate:
+        """Latency of a concrete graph.
+
+        Raises:
+            BadOption: it is a template.
+        """
+        return graph_latency(graph, self.target, self.threads)
+
+    def network(
+        self, network: fx.GraphModule, inputs: tuple[Any, ...] = ()
+    ) -> NetworkLatency:
+        """The sum over a traced network, at the shapes that the trace recorded.
+
+        What has no instruction graph counts by the bytes that it reads and writes.
+        """
+        operators, others = {}, {}
+        by_first = {op.nodes[0]: op for op in find_operators(network)}
+        for node in network.graph.nodes:
+            if node.name in by_first:
+                operator = by_first[node.name]
+                if operator.template is None:
+                    others[operator.name] = self._traffic(node)
+                else:
+                    operators[operator.name] = self.operator(operator.concrete)
+            elif node.op in ("call_function", "call_method"):
+                others[node.name] = self._glue(node)
+        each = (*operators.values(), *others.values())
+        return NetworkLatency(total(each, SOURCE, self.target.name), operators, others)
+
+    def _glue(self, node: fx.Node) -> Estimate:
+        kind = node.target if isinstance(node.target, str) else node.target.__name__
+        if kind in _VIEWS:
+            return total((), f"{SOURCE}-traffic", self.target.name)
+        return self._traffic(node)
+
+    def _traffic(self, node: fx.Node) -> Estimate:
+        read = sum(map_bytes(source) for source in node.all_input_nodes)
+        written = map_bytes(node)
+        return traffic_latency(read + written, written / 4, self.target, self.threads)

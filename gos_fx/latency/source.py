@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import fx
@@ -22,11 +22,14 @@ class NetworkLatency:
         total: measured as a whole where the source measures, else the sum.
         operators: by operator name, those that have an instruction graph.
         others: by name, what runs between them.
+        counters: by name of either, what the source counted, where it counts: for
+            instance ``cycles`` and ``l1d_misses``.
     """
 
     total: Estimate
     operators: Mapping[str, Estimate]
     others: Mapping[str, Estimate]
+    counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Source(Protocol):
