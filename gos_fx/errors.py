@@ -92,6 +92,10 @@ class EmulatorUnavailable(GosError):
     """qemu or its runtime libraries are not there."""
 
 
+class ProgramFailed(GosError):
+    """An emulated program failed, is for another machine or took too long."""
+
+
 class PackageError(GosError):
     """A package is damaged, or made for another machine or version."""
 
