@@ -1,0 +1,1 @@
+"""Measured programs that the boards' constants rest on, and the fits."""
