@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from gos_fx.errors import BadExampleInputs, CompileError
+from gos_fx.errors import BadExampleInputs, CompileError, PackageError
 from gos_fx.kernels import emulator
 from gos_fx.kernels.build import build
 from gos_fx.kernels.host import HostModule
@@ -48,6 +48,23 @@ class CompiledModel:
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self.package.outputs
+
+    @property
+    def memory_bytes(self) -> int:
+        """Weights as packed, live activations and scratch memory at their peak: what
+        the compiled code allocates in all.
+
+        Raises:
+            PackageError: the package does not say, or a size depends on the data.
+        """
+        memory = self.package.manifest.get("memory")
+        if memory is None:
+            raise PackageError(
+                "it does not say what memory it takes",
+                where=str(self.package.directory),
+                do="compile it again; where sizes depend on the data, none is known",
+            )
+        return int(memory["peak_bytes"])
 
     @property
     def runs_here(self) -> bool:
@@ -91,6 +108,7 @@ class CompiledModel:
             self.inputs,
             self.outputs,
             self.package.threads,
+            memory=self.package.manifest.get("memory"),
         )
         return CompiledModel(saved, self.seconds)
 
@@ -131,6 +149,7 @@ def compile_network(
         [TensorSpec.of(n, x) for n, x in zip(names, given, strict=False)],
         [TensorSpec.of(f"output{i}", y) for i, y in enumerate(outputs)],
         threads or target.threads,
+        memory=result.memory,
     )
     compiled = CompiledModel(package, result.seconds, folder)
     if compiled.runs_here:

@@ -33,6 +33,7 @@ class BuildResult:
         library: the shared library, ``out_dir / "model.so"``.
         seconds: wall-clock seconds of the whole compilation.
         unscheduled: functions TVM made of torch operators that no schedule fits.
+        memory: what :func:`gos_fx.kernels.memory.network_memory` found.
         tir: the scheduled code as TVMScript, where ``listings`` was asked for.
         assembly: the machine code as text, where ``listings`` was asked for.
     """
@@ -40,6 +41,7 @@ class BuildResult:
     library: Path
     seconds: float
     unscheduled: tuple[str, ...] = ()
+    memory: dict[str, int] | None = None
     tir: str = ""
     assembly: str = ""
 
@@ -86,6 +88,7 @@ def build(
             library=library,
             seconds=result["seconds"],
             unscheduled=tuple(result["unscheduled"]),
+            memory=result["memory"],
             tir=(job / TIR_FILE).read_text() if listings else "",
             assembly=(job / ASSEMBLY_FILE).read_text() if listings else "",
         )

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -75,6 +75,7 @@ def save_package(
     outputs: Sequence[TensorSpec],
     threads: int,
     extra: dict[str, str] | None = None,
+    memory: Mapping[str, int] | None = None,
 ) -> Package:
     """Write a package.
 
@@ -82,6 +83,7 @@ def save_package(
         directory: made if it is not there; files of these names are replaced.
         library: the ``model.so`` of a build.
         extra: further text files by name, for instance the operators' graphs.
+        memory: bytes that the build found.
 
     Raises:
         PackageError: the directory cannot be written, or a name is not a plain one.
@@ -105,6 +107,7 @@ def save_package(
             "inputs": [asdict(spec) for spec in inputs],
             "outputs": [asdict(spec) for spec in outputs],
             "versions": {name: metadata.version(name) for name in _VERSIONED},
+            "memory": None if memory is None else dict(memory),
             "files": {name: _sha256(directory / name) for name in names},
         }
         partial = directory / "manifest.json.partial"

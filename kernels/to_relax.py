@@ -134,11 +134,14 @@ def _emit_call(
     return builder.emit(relax.call_tir(variable, arguments, out_type))
 
 
-def compile_module(module: Any, target: Target, unscheduled: list[str]) -> Any:
+def compile_module(
+    module: Any, target: Target, unscheduled: list[str], planned: list[Any]
+) -> Any:
     """The executable; names of functions left without a schedule are appended.
 
     Those are functions that TVM made of torch operators and the plain schedule does not
-    fit; they are correct and slow.
+    fit; they are correct and slow. ``planned`` gets the module behind the last pass,
+    with the memory that it allocates.
     """
     machine = tvm.target.Target(dict(target.tvm))
     width = lanes(target.machine)
@@ -170,7 +173,8 @@ def compile_module(module: Any, target: Target, unscheduled: list[str]) -> Any:
             *cpu.finalize_passes(machine),
         ]
         with machine:
-            return tvm.transform.Sequential(passes)(mod)
+            planned.append(tvm.transform.Sequential(passes)(mod))
+        return planned[-1]
 
     return tvm.compile(module, machine, relax_pipeline=pipeline)
 

@@ -30,7 +30,7 @@ def main(directory: Path) -> None:
 
     import gos_fx.instructions
     import gos_fx.ir.opaque  # noqa: F401  (registers the custom operator)
-    from gos_fx.kernels import link, to_relax
+    from gos_fx.kernels import link, memory, to_relax
 
     _enter(directory, "load")
     program = torch.export.load(directory / "model.pt2")
@@ -38,17 +38,23 @@ def main(directory: Path) -> None:
     module = to_relax.import_program(program, target.machine)
     _enter(directory, "compile")
     unscheduled: list[str] = []
-    executable = to_relax.compile_module(module, target, unscheduled)
+    planned: list[Any] = []
+    executable = to_relax.compile_module(module, target, unscheduled, planned)
     if job["listings"]:
         _enter(directory, "list")
         (directory / TIR_FILE).write_text(module.script())
-        (directory / ASSEMBLY_FILE).write_text(_assembly(executable))
+        (directory / ASSEMBLY_FILE).write_text(_listing(executable, "asm"))
     _enter(directory, "link")
     executable.export_library(
         str(directory / "model.so"),
         fcompile=link.shared_library_linker(target.link_triple),
     )
-    result = {"seconds": time.perf_counter() - started, "unscheduled": unscheduled}
+    code = _listing(executable, "ll")
+    result = {
+        "seconds": time.perf_counter() - started,
+        "unscheduled": unscheduled,
+        "memory": memory.network_memory(planned[-1], code, target.machine.cores),
+    }
     (directory / "result.json").write_text(json.dumps(result))
 
 
@@ -56,9 +62,9 @@ def _enter(directory: Path, stage: str) -> None:
     (directory / "stage").write_text(stage)
 
 
-def _assembly(executable: Any) -> str:
+def _listing(executable: Any, form: str) -> str:
     return "\n".join(
-        module.inspect_source("asm")
+        module.inspect_source(form)
         for module in executable.mod.imports
         if module.kind == "llvm"
     )
