@@ -1,43 +1,36 @@
-"""aarch64 packages run on this machine under qemu-aarch64 (user mode).
-
-Needs qemu (Debian: qemu-user), the C and C++ libraries of an aarch64 Linux (Debian's
-cross packages) and the aarch64 runtime of TVM (its wheels); the last two are fetched
-without root into the cache directory when they are not there.
-"""
+"""Packages for an emulated target: run, and counted kernel by kernel."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import json
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib import metadata
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gos_fx import config
+from gos_fx.emulator import qemu
+from gos_fx.emulator.counts import Recording, Segment, merge
+from gos_fx.emulator.plugin import SOURCE as PLUGIN
+from gos_fx.emulator.sysroot import emulation_of
+from gos_fx.emulator.timing import Clock
 from gos_fx.errors import EmulatorUnavailable, PackageError
-from gos_fx.kernels import link
-from gos_fx.kernels.package import RUNTIME, Package
+from gos_fx.kernels import cross_runtime
+from gos_fx.kernels.package import Package
+from gos_fx.targets.target import Target
 
-TRIPLE = "aarch64-linux-gnu.2.28"
-_SYSTEM_SYSROOT = Path("/usr/aarch64-linux-gnu")
-_SYSROOT_FILES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libstdc++.so.6")
-_DEBIAN_PACKAGES = (
-    "libc6-arm64-cross",
-    "libstdc++6-arm64-cross",
-    "libgcc-s1-arm64-cross",
-)
-_WHEELS = ("apache-tvm", "apache-tvm-ffi")
-_LIBRARIES = ("tvm/lib/libtvm_runtime.so", "tvm_ffi/lib/libtvm_ffi.so")
-_PLATFORMS = tuple(f"manylinux_2_{glibc}_aarch64" for glibc in (28, 27, 24))
+# Raised whenever cached counts would come out differently.
+_FORMAT = 1
+# What ended a segment, as probe.cpp numbers it.
+_OUTSIDE, _RUNTIME, _SERIAL, _TASK = range(4)
+# Memory read to push everything out of the caches: twice the last level, at least this.
+_FLUSH = 4 << 20
+_BUILTIN = "vm.builtin."
 
 
 def run(
@@ -54,19 +47,13 @@ def run(
         PackageError: no package for an emulated target, inputs that do not fit it, or
             the program failed.
     """
-    cpu = package.target.qemu_cpu
-    if cpu is None:
-        raise PackageError(
-            f"there is no emulator for {package.target.name}",
-            where=str(package.directory),
-            do="Packages for this machine run directly.",
-        )
+    _check_target(package)
     _check_inputs(package, inputs)
     with tempfile.TemporaryDirectory(prefix="gos_fx_emulate_") as folder:
         arguments, results = _files(package, inputs, Path(folder))
         command = [
-            *emulator_command(cpu),
-            str(driver()),
+            *qemu.command(package.target, _environment()),
+            str(cross_runtime.driver()),
             str(package.library.resolve()),
             *("--threads", str(threads)),
             *arguments,
@@ -80,61 +67,201 @@ def run(
         )
 
 
-def emulator_command(cpu: str) -> list[str]:
-    """qemu and its options, to be put before an aarch64 program.
+@dataclass(frozen=True)
+class KernelWork:
+    """One kernel of an inference, or all of the runtime between kernels.
+
+    Attributes:
+        function: name of the compiled function; "runtime" for the rest.
+        instructions, l1d_misses: of all threads.
+        lines: cache lines from and to DRAM, of all threads.
+        serial: cycles of the issue model outside of parallel loops.
+        parallel: cycles of the busiest thread inside of them.
+    """
+
+    function: str
+    instructions: int
+    l1d_misses: int
+    lines: int
+    serial: float
+    parallel: float
+
+
+def measure(
+    package: Package,
+    *,
+    threads: int = 1,
+    alone: bool = False,
+    timeout: float | None = 600,
+) -> tuple[KernelWork, ...]:
+    """Counts of one inference after one to warm up, in order of execution.
+
+    The last entry is what the runtime does between the kernels. Inputs are normal
+    numbers (zeros for integers), always the same. Results are cached by content.
+
+    Args:
+        package: for an emulated target.
+        threads: parts into which parallel loops are divided.
+        alone: the caches are as in a larger network: inputs in them, weights not.
+        timeout: seconds.
 
     Raises:
-        EmulatorUnavailable: qemu or the libraries are not to be had.
+        EmulatorUnavailable: something is missing; the message says what to install.
+        ProgramFailed: the program failed or took too long.
+        PackageError: no package for an emulated target.
     """
-    qemu = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-    if qemu is None:
-        raise EmulatorUnavailable(
-            "qemu-aarch64 is not installed", do="Debian: apt-get install qemu-user"
+    target = _check_target(package)
+    clock = Clock(target)
+    path = (
+        config.cache_dir() / "emulated" / f"{_key(package, clock, threads, alone)}.json"
+    )
+    if (known := _read(path)) is not None:
+        return known
+    flush = max(_FLUSH, 2 * target.machine.cache_bytes()) if alone else 0
+    with tempfile.TemporaryDirectory(prefix="gos_fx_probe_") as folder:
+        names = Path(folder) / "names"
+        arguments, _ = _files(package, _inputs(package), Path(folder))
+        done = qemu.record(
+            [
+                str(cross_runtime.probe()),
+                str(package.library.resolve()),
+                str(names),
+                str(flush),
+                *("--threads", str(threads)),
+                *arguments,
+            ],
+            target,
+            "marks",
+            guest=_environment(),
+            timeout=timeout,
         )
-    libraries = f"LD_LIBRARY_PATH={runtime()}"
-    return [qemu, "-cpu", cpu, "-L", str(sysroot()), "-E", libraries]
+        kernels = _kernels(clock, done.recording, names.read_text().splitlines())
+    _write(path, kernels)
+    return kernels
 
 
-def sysroot() -> Path:
-    """Directory with ``lib/ld-linux-aarch64.so.1`` and the C and C++ libraries.
+def _kernels(
+    clock: Clock, recording: Recording, names: Sequence[str]
+) -> tuple[KernelWork, ...]:
+    runtime: list[Segment] = []
+    calls: list[list[Segment]] = []
+    between = True
+    for segment in recording.segments:
+        if segment.event != "mark" or segment.number == _OUTSIDE:
+            continue
+        if segment.number == _RUNTIME:
+            runtime.append(segment)
+            between = True
+        else:
+            if between:
+                calls.append([])
+            calls[-1].append(segment)
+            between = False
+    if len(calls) != len(names):
+        raise EmulatorUnavailable(
+            f"{len(names)} kernels were named and {len(calls)} counted",
+            do="Report this: a kernel calls another function of the network.",
+        )
+    kept: list[tuple[str, list[Segment]]] = []
+    for name, segments in zip(names, calls):
+        if name.startswith(_BUILTIN):
+            runtime += segments
+        else:
+            kept.append((name, segments))
+    kept.append(("runtime", runtime))
+    # Blocks are timed all at once; then each segment is looked at alone.
+    parts = [merge([s]) for _, segments in kept for s in segments]
+    works = iter(clock.work(recording, parts))
+    found = []
+    for name, segments in kept:
+        each = [(segment.number, next(works)) for segment in segments]
+        tasks = [work.cycles for number, work in each if number == _TASK]
+        found.append(
+            KernelWork(
+                function=name,
+                instructions=sum(work.instructions for _, work in each),
+                l1d_misses=sum(work.misses[0] for _, work in each),
+                lines=sum(work.lines for _, work in each),
+                serial=sum(work.cycles for number, work in each if number != _TASK),
+                parallel=_busiest(tasks, [number for number, _ in each]),
+            )
+        )
+    return tuple(found)
 
-    Raises:
-        EmulatorUnavailable: it is not installed and cannot be fetched.
-    """
-    if _has_libraries(_SYSTEM_SYSROOT):
-        return _SYSTEM_SYSROOT
-    return _cached("sysroot-aarch64", _fetch_sysroot) / "usr" / "aarch64-linux-gnu"
+
+def _busiest(tasks: Sequence[float], numbers: Sequence[int]) -> float:
+    """Cycles of the longest task of each parallel loop, over the loops of a kernel."""
+    longest, current, left = 0.0, 0.0, iter(tasks)
+    for number in numbers:
+        if number == _TASK:
+            current = max(current, next(left))
+        else:
+            longest, current = longest + current, 0.0
+    return longest + current
 
 
-def runtime() -> Path:
-    """Directory with the aarch64 ``libtvm_runtime.so`` and ``libtvm_ffi.so``.
+def _key(package: Package, clock: Clock, threads: int, alone: bool) -> str:
+    target = package.target
+    emulation = emulation_of(target)
+    facts = {
+        "format": _FORMAT,
+        "library": hashlib.sha256(package.library.read_bytes()).hexdigest(),
+        "probe": cross_runtime.probe().parent.name,
+        "plugin": hashlib.sha256(PLUGIN.read_bytes()).hexdigest(),
+        "caches": qemu.cache_options(target.machine),
+        "load": target.machine.load_bytes_per_cycle,
+        "core": [emulation.qemu_cpu, emulation.mca_cpu, emulation.simd_per_cycle],
+        "llvm": clock.timer.version,
+        "inputs": [asdict(spec) for spec in package.inputs],
+        "threads": threads,
+        "alone": alone,
+    }
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
-    Raises:
-        EmulatorUnavailable: the wheels cannot be fetched.
-    """
-    versions = "-".join(metadata.version(name) for name in _WHEELS)
-    return _cached(f"runtime-aarch64-{versions}", _fetch_runtime)
+
+def _read(path: Path) -> tuple[KernelWork, ...] | None:
+    """A cached result; one that is damaged counts as none."""
+    try:
+        return tuple(KernelWork(**one) for one in json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
-def driver() -> Path:
-    """The C++ example of every package, built for aarch64 Linux.
+def _write(path: Path, kernels: Sequence[KernelWork]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps([asdict(kernel) for kernel in kernels]))
+        os.replace(partial, path)
+    except OSError as error:
+        raise EmulatorUnavailable(
+            f"the cache cannot be written: {error.strerror}",
+            where=str(path),
+            do="Set GOS_FX_CACHE to a directory that can be written.",
+        ) from error
 
-    Raises:
-        CompileError: zig failed.
-        EmulatorUnavailable: the runtime it links to cannot be fetched.
-    """
-    source = RUNTIME / "driver.cpp"
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
-    versions = "-".join(metadata.version(name) for name in _WHEELS)
 
-    def make(folder: Path) -> None:
-        import tvm_ffi.libinfo
+def _inputs(package: Package) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+    for spec in package.inputs:
+        if np.issubdtype(np.dtype(spec.dtype), np.floating):
+            yield rng.standard_normal(spec.shape).astype(spec.dtype)
+        else:
+            yield np.zeros(spec.shape, spec.dtype)
 
-        libraries = [runtime() / Path(name).name for name in _LIBRARIES]
-        includes = [Path(path) for path in tvm_ffi.libinfo.include_paths()]
-        link.program(source, folder / "driver", TRIPLE, includes, libraries)
 
-    return _cached(f"driver-aarch64-{digest}-{versions}", make) / "driver"
+def _environment() -> dict[str, str]:
+    return {"LD_LIBRARY_PATH": str(cross_runtime.runtime())}
+
+
+def _check_target(package: Package) -> Target:
+    if package.target.emulation is None:
+        raise PackageError(
+            f"there is no emulator for {package.target.name}",
+            where=str(package.directory),
+            do="Packages for this machine run directly.",
+        )
+    return package.target
 
 
 def _check_inputs(package: Package, inputs: Sequence[np.ndarray]) -> None:
@@ -153,7 +280,7 @@ def _check_inputs(package: Package, inputs: Sequence[np.ndarray]) -> None:
 
 
 def _files(
-    package: Package, inputs: Sequence[np.ndarray], folder: Path
+    package: Package, inputs: Sequence[np.ndarray] | Iterator[np.ndarray], folder: Path
 ) -> tuple[list[str], list[Path]]:
     arguments = []
     for i, (array, spec) in enumerate(zip(inputs, package.inputs)):
@@ -178,88 +305,4 @@ def _execute(command: list[str], package: Package, timeout: float | None) -> Non
         raise PackageError(
             f"the emulated program failed: {said[-1] if said else done.returncode}",
             where=str(package.directory),
-        )
-
-
-def _has_libraries(root: Path) -> bool:
-    return all((root / "lib" / name).exists() for name in _SYSROOT_FILES)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _cached(name: str, make: Callable[[Path], None]) -> Path:
-    """A directory of the cache, made once whoever comes first, whole or not at all."""
-    final = config.cache_dir() / name
-    if final.is_dir():
-        return final
-    try:
-        with _locked(final.with_name(f"{name}.lock")):
-            if final.is_dir():
-                return final
-            with tempfile.TemporaryDirectory(dir=final.parent) as folder:
-                made = Path(folder) / "made"
-                made.mkdir()
-                make(made)
-                os.rename(made, final)
-    except OSError as error:
-        raise EmulatorUnavailable(
-            f"the cache cannot be written: {error.strerror}",
-            where=str(final),
-            do="Set GOS_FX_CACHE to a directory that can be written.",
-        ) from error
-    return final
-
-
-def _fetch_sysroot(folder: Path) -> None:
-    install = f"Debian: apt-get install {' '.join(_DEBIAN_PACKAGES)}"
-    tools = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
-    if tools:
-        raise EmulatorUnavailable(
-            "the aarch64 C library is not installed",
-            where=str(_SYSTEM_SYSROOT),
-            do=f"{install}; other systems: put such a tree there.",
-        )
-    with tempfile.TemporaryDirectory(dir=folder.parent) as downloads:
-        _fetch(["apt-get", "download", *_DEBIAN_PACKAGES], Path(downloads), install)
-        for archive in Path(downloads).glob("*.deb"):
-            _fetch(["dpkg-deb", "-x", str(archive), str(folder)], folder, install)
-    if not _has_libraries(folder / "usr" / "aarch64-linux-gnu"):
-        raise EmulatorUnavailable("Debian's packages lack the libraries", do=install)
-
-
-def _fetch_runtime(folder: Path) -> None:
-    wheels = [f"{name}=={metadata.version(name)}" for name in _WHEELS]
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    platforms = [part for name in _PLATFORMS for part in ("--platform", name)]
-    with tempfile.TemporaryDirectory(dir=folder.parent) as downloads:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--only-binary=:all:", "--python-version", python, *platforms]
-        _fetch(
-            [*command, *wheels],
-            Path(downloads),
-            "A network is needed once: pip downloads the aarch64 wheels of TVM.",
-        )
-        for wheel in Path(downloads).glob("*.whl"):
-            with zipfile.ZipFile(wheel) as archive:
-                for name in set(_LIBRARIES) & set(archive.namelist()):
-                    (folder / Path(name).name).write_bytes(archive.read(name))
-    if missing := [n for n in _LIBRARIES if not (folder / Path(n).name).exists()]:
-        raise EmulatorUnavailable(f"TVM's aarch64 wheels lack {missing[0]}")
-
-
-def _fetch(command: list[str], folder: Path, remedy: str) -> None:
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        raise EmulatorUnavailable(
-            f"{' '.join(command[:2])} failed: {said[-1] if said else 'no message'}",
-            do=remedy,
         )

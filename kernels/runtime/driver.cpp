@@ -186,6 +186,31 @@ Options ParseOptions(int argc, char** argv) {
   return options;
 }
 
+// TVM's virtual machine with the network loaded.
+TVMFFIAny Load(const char* file) {
+  TVMFFIAny path = Str(file);
+  TVMFFIAny library = Call(Global("ffi.ModuleLoadFromFile"), &path, 1);
+  TVMFFIAny machine = Call(Method(library, "vm_load_executable"), nullptr, 0);
+  TVMFFIAny device[] = {Int(kDLCPU), Int(0), Int(kPooledAllocator)};
+  Call(Method(machine, "vm_initialization"), device, 3);
+  return machine;
+}
+
+void WriteOutputs(const Options& options, const TVMFFIAny& result) {
+  const TVMFFIAny* results = &result;
+  int64_t count = 1;
+  if (result.type_index == kTVMFFIArray) {
+    char* object = static_cast<char*>(static_cast<void*>(result.v_obj));
+    void* cell = object + sizeof(TVMFFIObject);
+    results = static_cast<TVMFFIAny*>(static_cast<TVMFFISeqCell*>(cell)->data);
+    count = static_cast<TVMFFISeqCell*>(cell)->size;
+  }
+  if (options.output_count > count) Fail("the network returns fewer tensors");
+  for (int i = 0; i < options.output_count; ++i) {
+    WriteOutput(results[i], options.outputs[i]);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -194,12 +219,7 @@ int main(int argc, char** argv) {
     TVMFFIAny arguments[] = {Int(kBigCores), Int(options.threads)};
     Call(Global("runtime.config_threadpool"), arguments, 2);
   }
-  TVMFFIAny path = Str(options.library);
-  TVMFFIAny library = Call(Global("ffi.ModuleLoadFromFile"), &path, 1);
-  TVMFFIAny machine = Call(Method(library, "vm_load_executable"), nullptr, 0);
-  TVMFFIAny device[] = {Int(kDLCPU), Int(0), Int(kPooledAllocator)};
-  Call(Method(machine, "vm_initialization"), device, 3);
-  TVMFFIObjectHandle network = Method(machine, "main");
+  TVMFFIObjectHandle network = Method(Load(options.library), "main");
 
   static Input inputs[kMaxTensors];
   TVMFFIAny arguments[kMaxTensors] = {};
@@ -213,18 +233,6 @@ int main(int argc, char** argv) {
     result = Call(network, arguments, options.input_count);
     printf("%.9f\n", Now() - start);
   }
-
-  const TVMFFIAny* results = &result;
-  int64_t count = 1;
-  if (result.type_index == kTVMFFIArray) {
-    char* object = static_cast<char*>(static_cast<void*>(result.v_obj));
-    void* cell = object + sizeof(TVMFFIObject);
-    results = static_cast<TVMFFIAny*>(static_cast<TVMFFISeqCell*>(cell)->data);
-    count = static_cast<TVMFFISeqCell*>(cell)->size;
-  }
-  if (options.output_count > count) Fail("the network returns fewer tensors");
-  for (int i = 0; i < options.output_count; ++i) {
-    WriteOutput(results[i], options.outputs[i]);
-  }
+  WriteOutputs(options, result);
   return 0;
 }
