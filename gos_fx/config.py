@@ -1,9 +1,12 @@
-"""The one place that reads ``GOS_FX_*`` environment variables.
+"""The one place that reads environment variables of gos_fx, and TVM's tracker.
 
 ====================  ==========================================================
 ``GOS_FX_CACHE``      directory for what can be made again (compiled code, ...)
 ``GOS_FX_DEBUG``      0..4: how much is said of the inside; 0 is nothing
 ``GOS_FX_VERIFY``     1: check the graph after every pass
+``TVM_TRACKER_HOST``  where TVM's RPC tracker runs
+``TVM_TRACKER_PORT``  its port, 9190 unless set
+``TVM_TRACKER_KEY``   key under which the board's RPC server is registered
 ====================  ==========================================================
 """
 
@@ -15,6 +18,7 @@ from pathlib import Path
 from gos_fx.errors import BadOption
 
 MAX_DEBUG_LEVEL = 4
+_TRACKER_PORT = "9190"  # tvm.exec.rpc_tracker's default
 
 
 def cache_dir() -> Path:
@@ -57,3 +61,16 @@ def verify_passes() -> bool:
             do="Set it to 0 or 1, or unset it.",
         )
     return text == "1"
+
+
+def tracker() -> str | None:
+    """``"host:port"`` of TVM's RPC tracker, None where no host is set."""
+    host = os.environ.get("TVM_TRACKER_HOST")
+    if not host:
+        return None
+    return f"{host}:{os.environ.get('TVM_TRACKER_PORT') or _TRACKER_PORT}"
+
+
+def tracker_key() -> str | None:
+    """Key of the boards to ask the tracker for, None where it is not set."""
+    return os.environ.get("TVM_TRACKER_KEY") or None

@@ -96,6 +96,14 @@ class ProgramFailed(GosError):
     """An emulated program failed, is for another machine or took too long."""
 
 
+class BoardUnavailable(GosError):
+    """No board can be reached, or none of them does what it is asked."""
+
+
+class UnsteadyMeasurement(GosError):
+    """Repeated measurements differ by more than is allowed."""
+
+
 class PackageError(GosError):
     """A package is damaged, or made for another machine or version."""
 

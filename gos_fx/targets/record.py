@@ -7,7 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 from gos_fx.errors import BadOption
-from gos_fx.targets.target import Emulation, Energy, Fit, Machine, Target
+from gos_fx.targets.target import (
+    BoardAddress,
+    Emulation,
+    Energy,
+    Fit,
+    Machine,
+    Target,
+)
 
 
 def target_to_json(target: Target) -> dict[str, Any]:
@@ -28,6 +35,8 @@ def target_from_json(data: Mapping[str, Any]) -> Target:
             fields["emulation"] = Emulation(**{**emulation, "fits": fits})
         if (energy := data.get("energy")) is not None:
             fields["energy"] = Energy(**energy)
+        if (board := data.get("board")) is not None:
+            fields["board"] = BoardAddress(**board)
         return Target(**fields)
     except (KeyError, TypeError) as error:
         raise BadOption(

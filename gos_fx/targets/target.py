@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from gos_fx.errors import UnknownTarget
+from gos_fx import config
+from gos_fx.errors import BadOption, UnknownTarget
 from gos_fx.registry import Registry
 
 
@@ -164,6 +165,42 @@ class Energy:
 
 
 @dataclass(frozen=True)
+class BoardAddress:
+    """Where boards of a kind answer TVM's RPC.
+
+    Attributes:
+        host, port: of the tracker, or of one board's RPC server.
+        key: what the boards are registered under; a server alone may have none.
+        tracker: False: ``host`` and ``port`` are those of a board's server.
+    """
+
+    host: str
+    port: int
+    key: str
+    tracker: bool = True
+
+    def __str__(self) -> str:
+        kind = "tracker" if self.tracker else "server"
+        return f"{kind} {self.host}:{self.port}, key {self.key!r}"
+
+
+def board_address(text: str, key: str, *, tracker: bool = True) -> BoardAddress:
+    """The address in ``"host:port"``; IPv6 hosts stand in brackets.
+
+    Raises:
+        BadOption: the text is not of this form.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise BadOption(
+            f"{text!r} is not host:port",
+            where="address of a board",
+            do='Write for instance "192.168.0.7:9190".',
+        )
+    return BoardAddress(host.strip("[]"), int(port), key, tracker)
+
+
+@dataclass(frozen=True)
 class Target:
     """A machine to optimize and compile for.
 
@@ -176,6 +213,7 @@ class Target:
         emulation: how it is emulated, None where no emulator is needed or known.
         model_memory_bytes: what weights and live activations may take together.
         energy: constants of the energy model, None where none are known.
+        board: where such boards can be reached, None where that is not said.
     """
 
     name: str
@@ -186,6 +224,40 @@ class Target:
     emulation: Emulation | None
     model_memory_bytes: int
     energy: Energy | None = None
+    board: BoardAddress | None = None
+
+    def on_board(
+        self,
+        tracker: str | None = None,
+        key: str | None = None,
+        *,
+        server: str | None = None,
+    ) -> Target:
+        """This target, measured on boards that answer TVM's RPC.
+
+        Args:
+            tracker: ``"host:port"`` of the tracker; the environment's unless given.
+            key: what the boards are registered under; the environment's unless given.
+            server: ``"host:port"`` of a board's own server, in place of a tracker.
+
+        Raises:
+            BadOption: an address is not ``host:port``, both kinds are given, or
+                neither the arguments nor the environment say tracker and key.
+        """
+        if server is not None:
+            if tracker is not None:
+                raise BadOption("both a tracker and a server", where="on_board")
+            address = board_address(server, key or "", tracker=False)
+            return replace(self, board=address)
+        tracker, key = tracker or config.tracker(), key or config.tracker_key()
+        if tracker is None or key is None:
+            raise BadOption(
+                f"no {'tracker' if tracker is None else 'key'} is given",
+                where="on_board",
+                do="Give tracker= and key=, or set TVM_TRACKER_HOST, TVM_TRACKER_PORT "
+                "and TVM_TRACKER_KEY.",
+            )
+        return replace(self, board=board_address(tracker, key))
 
     @property
     def qemu_cpu(self) -> str | None:
