@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gos_fx.compiled import CompiledModel
     from gos_fx.errors import GosError
     from gos_fx.result import OptimizationResult
+    from gos_fx.targets.files import load_target, register_target
     from gos_fx.targets.target import Target
 
     def targets() -> tuple[str, ...]:
@@ -28,9 +29,11 @@ __all__ = [
     "Target",
     "compile",
     "load",
+    "load_target",
     "lower",
     "optimize",
     "profile",
+    "register_target",
     "targets",
 ]
 
@@ -41,9 +44,11 @@ _HOME = {
     "Target": "gos_fx.targets.target",
     "compile": "gos_fx.api",
     "load": "gos_fx.api",
+    "load_target": "gos_fx.targets.files",
     "lower": "gos_fx.api",
     "optimize": "gos_fx.api",
     "profile": "gos_fx.api",
+    "register_target": "gos_fx.targets.files",
 }
 
 

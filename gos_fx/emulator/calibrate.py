@@ -258,4 +258,5 @@ def _least_squares(rows: Vector, weights: Vector) -> Vector:
         x = np.zeros(2)
         x[column] = (weights @ a[:, column]) / (weights @ a[:, column] ** 2)
         single.append((float(weights @ (a @ x - 1) ** 2), tuple(x)))
-    return np.array(min(single)[1]) / scale
+    best: Vector = np.array(min(single)[1]) / scale
+    return best

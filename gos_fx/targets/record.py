@@ -15,6 +15,7 @@ from gos_fx.targets.target import (
     Machine,
     Target,
 )
+from gos_fx.targets.validate import check_target
 
 
 def target_to_json(target: Target) -> dict[str, Any]:
@@ -23,10 +24,10 @@ def target_to_json(target: Target) -> dict[str, Any]:
 
 
 def target_from_json(data: Mapping[str, Any]) -> Target:
-    """Inverse of :func:`target_to_json`.
+    """Inverse of :func:`target_to_json`, for data that nobody has looked at.
 
     Raises:
-        BadOption: a field is missing or unknown; the message names it.
+        BadOption: a field is missing, unknown or impossible; the message names it.
     """
     try:
         fields = {**data, "machine": Machine(**data["machine"])}
@@ -37,10 +38,12 @@ def target_from_json(data: Mapping[str, Any]) -> Target:
             fields["energy"] = Energy(**energy)
         if (board := data.get("board")) is not None:
             fields["board"] = BoardAddress(**board)
-        return Target(**fields)
+        target = Target(**fields)
     except (KeyError, TypeError) as error:
         raise BadOption(
             f"this is not the record of a target: {error}",
             where="target",
             do="Write one with gos-fx calibrate.",
         ) from error
+    check_target(target)
+    return target

@@ -300,12 +300,19 @@ def names() -> tuple[str, ...]:
 def get(target: str | Target) -> Target:
     """The target of this name; a ``Target`` is returned as it is.
 
+    A name that ends in ``.json`` is the path of a target's record.
+
     Raises:
-        UnknownTarget: there is none of this name.
+        UnknownTarget: there is none of this name, or no such file.
+        BadOption: the file holds no target.
     """
     if isinstance(target, Target):
         return target
     found = _TARGETS.find(target) if isinstance(target, str) else None
+    if found is None and isinstance(target, str) and target.endswith(".json"):
+        from gos_fx.targets.files import load_target
+
+        return load_target(target)
     if found is None:
         raise UnknownTarget(
             f"There is no target {target!r}",
