@@ -29,6 +29,7 @@ from gos_fx.latency.roofline import (
 )
 from gos_fx.latency.source import NetworkLatency
 from gos_fx.passes.memory import map_bytes
+from gos_fx.passes.memory_plan import VIEWS
 from gos_fx.passes.operators import find_operators
 from gos_fx.targets.target import Machine, Target
 
@@ -214,10 +215,6 @@ def _vector_cycles(node: Node) -> float:
     return float(max(1, len(node.operands) - 1))
 
 
-# What only hands on what is there already, or gives a shape.
-_VIEWS = frozenset(("view", "reshape", "flatten", "size", "getattr", "getitem"))
-
-
 class AnalyticalSource:
     """This model as a source. It runs nothing and needs no inputs."""
 
@@ -257,7 +254,7 @@ class AnalyticalSource:
 
     def _glue(self, node: fx.Node) -> Estimate:
         kind = node.target if isinstance(node.target, str) else node.target.__name__
-        if kind in _VIEWS:
+        if kind in VIEWS:
             return total((), f"{SOURCE}-traffic", self.target.name)
         return self._traffic(node)
 
