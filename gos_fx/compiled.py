@@ -150,6 +150,7 @@ def compile_network(
         [TensorSpec.of(f"output{i}", y) for i, y in enumerate(outputs)],
         threads or target.threads,
         memory=result.memory,
+        kernels=result.kernels,
     )
     compiled = CompiledModel(package, result.seconds, folder)
     if compiled.runs_here:

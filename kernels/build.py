@@ -1,15 +1,10 @@
-"""Network -> shared library, compiled in a subprocess.
-
-A crash inside the compiler cannot be caught, so it must not happen in this process.
-"""
+"""Network or operator -> shared library, compiled in a process of its own."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -20,6 +15,8 @@ import torch
 from torch import Tensor
 
 from gos_fx.errors import CompileError
+from gos_fx.ir.graph import Graph
+from gos_fx.kernels.compiler import COMPILER
 from gos_fx.kernels.worker import ASSEMBLY_FILE, TIR_FILE
 from gos_fx.targets.record import target_to_json
 from gos_fx.targets.target import Target
@@ -33,6 +30,8 @@ class BuildResult:
         library: the shared library, ``out_dir / "model.so"``.
         seconds: wall-clock seconds of the whole compilation.
         unscheduled: functions TVM made of torch operators that no schedule fits.
+        kernels: functions that each inference calls, in order, with their operators;
+            torch operators between ours have further functions.
         memory: what :func:`gos_fx.kernels.memory.network_memory` found.
         tir: the scheduled code as TVMScript, where ``listings`` was asked for.
         assembly: the machine code as text, where ``listings`` was asked for.
@@ -41,6 +40,7 @@ class BuildResult:
     library: Path
     seconds: float
     unscheduled: tuple[str, ...] = ()
+    kernels: tuple[dict[str, str], ...] = ()
     memory: dict[str, int] | None = None
     tir: str = ""
     assembly: str = ""
@@ -71,27 +71,59 @@ def build(
         CompileError: the network cannot be exported, or the compiler refused it, died
             or took longer than ``timeout``; the message names the stage.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gos_fx_build_") as folder:
         job = Path(folder)
         _export(graph_module, example_inputs, job / "model.pt2")
-        description = target_to_json(target)
-        if threads is not None:
-            description["machine"]["cores"] = threads
-        text = json.dumps({"target": description, "listings": listings})
-        (job / "job.json").write_text(text)
-        _run_worker(job, timeout)
-        result = json.loads((job / "result.json").read_text())
-        library = out_dir / "model.so"
-        shutil.copyfile(job / "model.so", library)
-        return BuildResult(
-            library=library,
-            seconds=result["seconds"],
-            unscheduled=tuple(result["unscheduled"]),
-            memory=result["memory"],
-            tir=(job / TIR_FILE).read_text() if listings else "",
-            assembly=(job / ASSEMBLY_FILE).read_text() if listings else "",
-        )
+        return _compile(job, {"listings": listings}, target, out_dir, threads, timeout)
+
+
+def build_operator(
+    graph: Graph,
+    target: Target,
+    out_dir: Path,
+    threads: int | None = None,
+    *,
+    listings: bool = False,
+    timeout: float | None = None,
+) -> BuildResult:
+    """Compile a concrete graph alone: its maps are the inputs, weights are random.
+
+    Raises:
+        CompileError: the compiler refused it, died or took longer than ``timeout``
+            seconds; the message names the stage.
+    """
+    with tempfile.TemporaryDirectory(prefix="gos_fx_build_") as folder:
+        job = {"listings": listings, "graph": graph.text}
+        return _compile(Path(folder), job, target, out_dir, threads, timeout)
+
+
+def _compile(
+    job: Path,
+    facts: dict[str, Any],
+    target: Target,
+    out_dir: Path,
+    threads: int | None,
+    timeout: float | None,
+) -> BuildResult:
+    out_dir.mkdir(parents=True, exist_ok=True)
+    description = target_to_json(target)
+    if threads is not None:
+        description["machine"]["cores"] = threads
+    (job / "job.json").write_text(json.dumps({**facts, "target": description}))
+    _run(job, timeout)
+    result = json.loads((job / "result.json").read_text())
+    library = out_dir / "model.so"
+    shutil.copyfile(job / "model.so", library)
+    listings = facts["listings"]
+    return BuildResult(
+        library=library,
+        seconds=result["seconds"],
+        unscheduled=tuple(result["unscheduled"]),
+        kernels=tuple(result["kernels"]),
+        memory=result.get("memory"),
+        tir=(job / TIR_FILE).read_text() if listings else "",
+        assembly=(job / ASSEMBLY_FILE).read_text() if listings else "",
+    )
 
 
 def _export(module: torch.nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
@@ -108,26 +140,21 @@ def _export(module: torch.nn.Module, inputs: tuple[Tensor, ...], path: Path) -> 
         ) from error
 
 
-def _run_worker(job: Path, timeout: float | None) -> None:
-    command = [sys.executable, "-m", "gos_fx.kernels.worker", str(job)]
+def _run(job: Path, timeout: float | None) -> None:
     try:
-        done: Any = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=timeout
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CompileError(
-            f"the compiler took longer than {timeout} s", where=_stage(job)
-        ) from error
-    if done.returncode == 0 and (job / "result.json").exists():
+        status = COMPILER.run(job, timeout)
+    except CompileError as error:
+        raise CompileError(error.what, where=_stage(job)) from error
+    if status == 0 and (job / "result.json").exists():
         return
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
+    if status < 0:
         raise CompileError(
-            f"the compiler died of {name}",
+            f"the compiler died of {signal.Signals(-status).name}",
             where=_stage(job),
             do="If memory was short (SIGKILL), compile with less running beside it.",
         )
-    raise CompileError(last_line(done.stderr) or "no message", where=_stage(job))
+    said = (job / "stderr").read_text() if (job / "stderr").exists() else ""
+    raise CompileError(last_line(said) or "no message", where=_stage(job))
 
 
 def _stage(job: Path) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gos_fx.errors import PackageError
+from gos_fx.errors import BadOption, PackageError
 from gos_fx.targets.record import target_from_json, target_to_json
 from gos_fx.targets.target import Target
 
@@ -76,6 +76,7 @@ def save_package(
     threads: int,
     extra: dict[str, str] | None = None,
     memory: Mapping[str, int] | None = None,
+    kernels: Sequence[Mapping[str, str]] = (),
 ) -> Package:
     """Write a package.
 
@@ -84,6 +85,7 @@ def save_package(
         library: the ``model.so`` of a build.
         extra: further text files by name, for instance the operators' graphs.
         memory: bytes that the build found.
+        kernels: functions that an inference calls and their operators, in order.
 
     Raises:
         PackageError: the directory cannot be written, or a name is not a plain one.
@@ -108,6 +110,7 @@ def save_package(
             "outputs": [asdict(spec) for spec in outputs],
             "versions": {name: metadata.version(name) for name in _VERSIONED},
             "memory": None if memory is None else dict(memory),
+            "kernels": [dict(kernel) for kernel in kernels],
             "files": {name: _sha256(directory / name) for name in names},
         }
         partial = directory / "manifest.json.partial"
@@ -148,6 +151,8 @@ def load_package(directory: Path) -> Package:
         _check_file(directory, name, digest)
     try:
         return _package(directory, manifest)
+    except BadOption as error:
+        raise PackageError(error.what, where=str(path)) from error
     except (KeyError, TypeError, ValueError) as error:
         raise PackageError(f"the manifest lacks {error}", where=str(path)) from error
 

@@ -9,8 +9,10 @@ in between go through TVM's own legalisation and fusion and get the plain schedu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import tvm
 from tvm import relax, s_tir, tirx
@@ -32,14 +34,33 @@ OPERATOR = "operator.default"
 OPAQUE = 8  # relax.OpPatternKind: FuseOps leaves the function alone
 
 
-def import_program(program: torch.export.ExportedProgram, machine: Machine) -> Any:
-    """The module with ``main``; weights are constants, kernels are scheduled."""
+@dataclass(frozen=True)
+class KernelCall:
+    """A function that each inference calls, and the operator that it belongs to."""
+
+    function: str
+    operator: str
+
+
+def import_program(
+    program: torch.export.ExportedProgram, machine: Machine, calls: list[KernelCall]
+) -> Any:
+    """The module with ``main``; weights are constants, kernels are scheduled.
+
+    The calls of our kernels are appended to ``calls`` in order of execution, with the
+    path of the module that the operator was as its name.
+    """
 
     def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
         text, inputs = node.args
         graph = parsed(str(text))
         values = [importer.env[value] for value in inputs]  # type: ignore[union-attr]
-        return emit_graph(importer.block_builder, graph, values, machine)
+        stack = node.meta.get("nn_module_stack", {})
+        path = list(stack.values())[-1][0] if stack else node.name
+        made: list[str] = []
+        result = emit_graph(importer.block_builder, graph, values, machine, made)
+        calls.extend(KernelCall(name, path) for name in made)
+        return result
 
     return from_exported_program(
         program,
@@ -48,10 +69,46 @@ def import_program(program: torch.export.ExportedProgram, machine: Machine) -> A
     )
 
 
+def import_graph(graph: Graph, machine: Machine, calls: list[KernelCall]) -> Any:
+    """The module of a concrete graph alone, its maps as inputs of ``main``.
+
+    The weights are normal numbers: code and latency do not depend on them.
+    """
+    rng = np.random.default_rng(0)
+    builder = relax.BlockBuilder()
+    values: list[Any] = []
+    for value in graph.inputs:
+        shape = concrete(value.type)
+        if value.type.role == "map":
+            values.append(
+                relax.Var(value.name, relax.TensorType(shape, value.type.dtype))
+            )
+        else:
+            weight = rng.standard_normal(shape).astype(value.type.dtype)
+            values.append(relax.const(weight))
+    made: list[str] = []
+    parameters = [value for value in values if isinstance(value, relax.Var)]
+    with builder.function("main", parameters):
+        with builder.dataflow():
+            result = emit_graph(builder, graph, values, machine, made)
+            output = builder.emit_output(result)
+        builder.emit_func_output(output)
+    calls.extend(KernelCall(name, graph.name) for name in made)
+    return builder.get()
+
+
 def emit_graph(
-    builder: relax.BlockBuilder, graph: Graph, inputs: list[Any], machine: Machine
+    builder: relax.BlockBuilder,
+    graph: Graph,
+    inputs: list[Any],
+    machine: Machine,
+    made: list[str],
 ) -> relax.Var:
-    """Calls of the graph's kernels on ``inputs``, in the order of ``graph.inputs``."""
+    """Calls of the graph's kernels on ``inputs``, in the order of ``graph.inputs``.
+
+    Names of the functions that each inference calls are appended to ``made``; what
+    depends on weights alone is called at compile time.
+    """
     sources = _schedule_sources(graph)
     values = {v.name: value for v, value in zip(graph.inputs, inputs, strict=True)}
     for kernel in partition(graph):
@@ -61,6 +118,7 @@ def emit_graph(
             _Resolved(values, sources),
             graph.types,
             machine,
+            made,
         )
     return values[sources.get(graph.output, graph.output)]
 
@@ -90,6 +148,7 @@ def _emit_kernel(
     values: _Resolved,
     types: Mapping[str, Type],
     machine: Machine,
+    made: list[str],
 ) -> relax.Var:
     result = kernel.nodes[-1].type
     if kernel.anchor.opcode == "reshape" and result.role == "map":
@@ -97,7 +156,7 @@ def _emit_kernel(
         return builder.emit(relax.op.reshape(source, concrete(result)))
     scheduled = build_kernel(kernel, types, machine)
     arguments = [
-        _emit_packing(builder, argument, values)
+        _emit_packing(builder, argument, values, types, made)
         if isinstance(argument, Packing)
         else values[argument]
         for argument in scheduled.arguments
@@ -106,30 +165,34 @@ def _emit_kernel(
         {"op_pattern": OPAQUE, "tirx.is_scheduled": True}
     )
     name = "_".join(["gos", *(node.opcode for node in kernel.nodes)])[:60]
-    return _emit_call(
-        builder, function, name, arguments, concrete(result), result.dtype
-    )
+    variable = builder.add_func(function, name)
+    if result.role == "map":
+        made.append(variable.name_hint)
+    return _emit_call(builder, variable, arguments, concrete(result), result.dtype)
 
 
 def _emit_packing(
-    builder: relax.BlockBuilder, packing: Packing, values: _Resolved
+    builder: relax.BlockBuilder,
+    packing: Packing,
+    values: _Resolved,
+    types: Mapping[str, Type],
+    made: list[str],
 ) -> relax.Var:
     arguments = [values[name] for name in packing.inputs]
     function = packing.function.without_attr("global_symbol")
-    return _emit_call(
-        builder, function, "gos_pack", arguments, packing.shape, packing.dtype
-    )
+    variable = builder.add_func(function, "gos_pack")
+    if any(types[name].role == "map" for name in packing.inputs):
+        made.append(variable.name_hint)
+    return _emit_call(builder, variable, arguments, packing.shape, packing.dtype)
 
 
 def _emit_call(
     builder: relax.BlockBuilder,
-    function: tirx.PrimFunc,
-    name: str,
+    variable: Any,
     arguments: list[Any],
     shape: tuple[int, ...],
     dtype: str,
 ) -> relax.Var:
-    variable = builder.add_func(function, name)
     out_type = relax.TensorType(shape, dtype)
     return builder.emit(relax.call_tir(variable, arguments, out_type))
 

@@ -1,19 +1,21 @@
-"""The compiling subprocess: ``python -m gos_fx.kernels.worker JOB_DIRECTORY``.
+"""What a compiling process does; ``gos_fx.kernels.compiler`` starts it.
 
-Reads ``job.json`` and ``model.pt2`` and writes ``model.so`` and ``result.json``. The
-stage it is in stands in ``stage``, so that whoever started it can say where it died.
+Reads ``job.json`` and, for a network, ``model.pt2``, and writes ``model.so`` and
+``result.json``. The stage it is in stands in ``stage``, so that whoever started it can
+say where it died.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
-import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gos_fx.ir.parser import parse
 from gos_fx.targets.record import target_from_json
+from gos_fx.targets.target import Machine
 
 # TVM's ARM back end knows these; LLVM prints them.
 TIR_FILE, ASSEMBLY_FILE = "model.tir", "model.s"
@@ -26,16 +28,10 @@ def main(directory: Path) -> None:
     job = json.loads((directory / "job.json").read_text())
     target = target_from_json(job["target"])
     _enter(directory, "import tvm")
-    import torch
-
-    import gos_fx.instructions
-    import gos_fx.ir.opaque  # noqa: F401  (registers the custom operator)
     from gos_fx.kernels import link, memory, to_relax
 
-    _enter(directory, "load")
-    program = torch.export.load(directory / "model.pt2")
-    _enter(directory, "import")
-    module = to_relax.import_program(program, target.machine)
+    calls: list[to_relax.KernelCall] = []
+    module = _import(directory, job, target.machine, calls)
     _enter(directory, "compile")
     unscheduled: list[str] = []
     planned: list[Any] = []
@@ -49,13 +45,32 @@ def main(directory: Path) -> None:
         str(directory / "model.so"),
         fcompile=link.shared_library_linker(target.link_triple),
     )
-    code = _listing(executable, "ll")
     result = {
         "seconds": time.perf_counter() - started,
         "unscheduled": unscheduled,
-        "memory": memory.network_memory(planned[-1], code, target.machine.cores),
+        "kernels": [asdict(call) for call in calls],
     }
+    if "graph" not in job:
+        code = _listing(executable, "ll")
+        cores = target.machine.cores
+        result["memory"] = memory.network_memory(planned[-1], code, cores)
     (directory / "result.json").write_text(json.dumps(result))
+
+
+def _import(directory: Path, job: Any, machine: Machine, calls: list[Any]) -> Any:
+    import torch
+
+    import gos_fx.instructions
+    import gos_fx.ir.opaque  # noqa: F401  (registers the custom operator)
+    from gos_fx.kernels import to_relax
+
+    if "graph" in job:
+        _enter(directory, "import")
+        return to_relax.import_graph(parse(job["graph"]), machine, calls)
+    _enter(directory, "load")
+    program = torch.export.load(directory / "model.pt2")
+    _enter(directory, "import")
+    return to_relax.import_program(program, machine, calls)
 
 
 def _enter(directory: Path, stage: str) -> None:
@@ -68,8 +83,3 @@ def _listing(executable: Any, form: str) -> str:
         for module in executable.mod.imports
         if module.kind == "llvm"
     )
-
-
-if __name__ == "__main__":
-    warnings.filterwarnings("ignore")
-    main(Path(sys.argv[1]))

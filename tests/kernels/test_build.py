@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from torch import nn
 from gos_fx.errors import CompileError
 from gos_fx.kernels import build as build_module
 from gos_fx.kernels.build import build, last_line
+from gos_fx.kernels.compiler import COMPILER
 from gos_fx.kernels.host import HostModule, time_interleaved
 from gos_fx.targets.target import get
 
@@ -43,21 +48,61 @@ def test_torch_operators_in_between(tmp_path):
     assert all(t.median > 0 and len(t.samples) == 5 for t in timings)
 
 
-def test_death_of_the_compiler(tmp_path, monkeypatch):
-    script = tmp_path / "die.py"
-    script.write_text(
-        "import os, pathlib, signal, sys\n"
-        "(pathlib.Path(sys.argv[-1]) / 'stage').write_text('compile')\n"
-        "os.kill(os.getpid(), signal.SIGSEGV)\n"
-    )
-    run = build_module.subprocess.run
+def children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
 
-    def dying(command, **options):
-        return run([sys.executable, str(script), command[-1]], **options)
 
-    monkeypatch.setattr(build_module.subprocess, "run", dying)
-    with pytest.raises(CompileError, match=r"died of SIGSEGV \(stage compile\)"):
-        build(nn.ReLU(), (torch.ones(2),), get("host"), tmp_path)
+def compile_in_background(tmp_path: Path) -> Future:
+    """A compilation that takes long enough to be hit."""
+    layers = [nn.Conv2d(64, 64, 3, padding=1) for _ in range(12)]
+    network = nn.Sequential(*layers)
+    pool = ThreadPoolExecutor(1)
+    x = torch.ones(1, 64, 8, 8)
+    return pool.submit(build, network, (x,), get("host"), tmp_path)
+
+
+def kill(signal_number: int, find: Callable[[], list[int]]) -> None:
+    while not (pids := find()):
+        time.sleep(0.005)
+    os.kill(pids[0], signal_number)
+
+
+def test_death_of_the_compiler(tmp_path):
+    build(nn.ReLU(), (torch.ones(2),), get("host"), tmp_path)
+    server = COMPILER._process.pid
+    running = compile_in_background(tmp_path)
+    kill(signal.SIGSEGV, lambda: children(server))
+    with pytest.raises(CompileError, match=r"died of SIGSEGV \(stage \w+"):
+        running.result()
+    assert build(nn.ReLU(), (torch.ones(2),), get("host"), tmp_path).library.exists()
+    assert COMPILER._process.pid == server
+
+
+def test_death_of_the_process_that_forks(tmp_path):
+    build(nn.ReLU(), (torch.ones(2),), get("host"), tmp_path)
+    server = COMPILER._process.pid
+    running = compile_in_background(tmp_path)
+    kill(signal.SIGKILL, lambda: children(server) and [server])
+    with pytest.raises(CompileError, match="died of SIGKILL"):
+        running.result()
+    assert build(nn.ReLU(), (torch.ones(2),), get("host"), tmp_path).library.exists()
+    assert COMPILER._process.pid != server
+
+
+def test_compiler_that_takes_too_long(tmp_path):
+    build(nn.ReLU(), (torch.ones(2),), get("host"), tmp_path)
+    layers = [nn.Conv2d(64, 64, 3, padding=1) for _ in range(12)]
+    with pytest.raises(CompileError, match=r"longer than 0.01 s \(stage"):
+        build(
+            nn.Sequential(*layers),
+            (torch.ones(1, 64, 8, 8),),
+            get("host"),
+            tmp_path,
+            timeout=0.01,
+        )
+    while children(COMPILER._process.pid):
+        time.sleep(0.005)
 
 
 def test_unsupported_torch_operator(tmp_path):
@@ -76,11 +121,6 @@ def test_what_cannot_be_exported(tmp_path):
 
     with pytest.raises(CompileError, match="stage export"):
         build(Branch(), (torch.randn(4),), get("host"), tmp_path)
-
-
-def test_timeout(tmp_path):
-    with pytest.raises(CompileError, match="longer than"):
-        build(nn.ReLU(), (torch.ones(2),), get("host"), tmp_path, timeout=0.01)
 
 
 def test_last_line():
