@@ -54,24 +54,31 @@ typedef void (*on_memory_fn)(unsigned, meminfo, uint64_t, void *);
 typedef void (*on_syscall_fn)(plugin_id, unsigned, int64_t, uint64_t, uint64_t, uint64_t,
                               uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
 typedef void (*on_exit_fn)(plugin_id, void *);
+typedef void (*on_thread_fn)(plugin_id, unsigned);
 void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, on_translate_fn);
 void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, on_execute_fn, int,
                                           void *);
+void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, on_execute_fn, int,
+                                            void *);
 void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *, on_memory_fn, int, int,
                                       void *);
+void qemu_plugin_register_vcpu_init_cb(plugin_id, on_thread_fn);
 void qemu_plugin_register_vcpu_syscall_cb(plugin_id, on_syscall_fn);
 void qemu_plugin_register_atexit_cb(plugin_id, on_exit_fn, void *);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
 bool qemu_plugin_mem_is_store(meminfo);
+unsigned qemu_plugin_mem_size_shift(meminfo);
 EXPORT int qemu_plugin_version = 1;
 
 /* Numbers of aarch64 Linux (asm-generic/unistd.h). */
-enum { SYS_FUTEX = 98, SYS_CLOCK_GETTIME = 113, SYS_SCHED_YIELD = 124, SYS_PRCTL = 167 };
+enum { SYS_FUTEX = 98, SYS_NANOSLEEP = 101, SYS_CLOCK_GETTIME = 113 };
+enum { SYS_CLOCK_NANOSLEEP = 115, SYS_SCHED_YIELD = 124, SYS_PRCTL = 167 };
 enum { FUTEX_WAIT = 0, FUTEX_WAIT_BITSET = 9 };
 enum { MARK = 0x676f7378 };
 enum { HINT_YIELD = 0xd503203f, HINT_WFE = 0xd503205f };
+enum { DC_ZVA = 0xd50b7420, REGISTER = 0x1f }; /* and the bits that name its register */
 
 enum { MAX_THREADS = 256, MAX_LEVELS = 4, MAX_INSNS = 4096 };
 /* Blocks between two yields up to which they count as one turn of a waiting loop. */
@@ -118,8 +125,11 @@ static Block **blocks, **table;
 static size_t block_count, block_room, table_size;
 static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t report_lock = PTHREAD_MUTEX_INITIALIZER;
+/* Held in memory until the end: a program may close files that it did not open. */
 static FILE *out;
-static pid_t owner;
+static char *out_path, *out_text;
+static size_t out_length;
+static pid_t owner; /* a process that this one forks is not counted */
 
 static void *reserve(void *old, size_t bytes) {
   void *memory = realloc(old, bytes);
@@ -210,16 +220,34 @@ static void access_level(Thread *thread, int i, uint64_t line, bool store, bool 
   if (evicted & 1) access_level(thread, i + 1, (evicted >> 1) - 1, true, false);
 }
 
+static inline void access_line(Thread *thread, uint64_t line, bool store, bool fetch) {
+  uint64_t access = line << 1 | store;
+  /* Again the line of the last access: it is first in its set and stays there. */
+  if (access == thread->last_line || (access | 1) == thread->last_line) return;
+  thread->last_line = access;
+  if (level_count) access_level(thread, 0, line, store, fetch);
+}
+
+/* Of a 128-bit access qemu reports two halves. */
 static void on_memory(unsigned index, meminfo info, uint64_t address, void *data) {
   (void)data;
   Thread *thread = thread_of(index);
   bool store = qemu_plugin_mem_is_store(info);
   uint64_t line = address >> line_shift;
-  uint64_t access = line << 1 | store;
-  /* Again the line of the last access: it is first in its set and stays there. */
-  if (access == thread->last_line || (access | 1) == thread->last_line) return;
-  thread->last_line = access;
-  if (level_count) access_level(thread, 0, line, store, true);
+  access_line(thread, line, store, true);
+  uint64_t left = ((line + 1) << line_shift) - address;
+  if (__builtin_expect(left < 8, 0) && left < 1u << qemu_plugin_mem_size_shift(info)) {
+    access_line(thread, line + 1, store, true);
+  }
+}
+
+/* DC ZVA makes a line zero without fetching it. qemu does not report this access, and
+ * its interface shows no registers; but the instruction is the loop of memset, which
+ * goes upwards from the line that it stored to last. */
+static void on_zero(unsigned index, void *data) {
+  (void)data;
+  Thread *thread = thread_of(index);
+  access_line(thread, (thread->last_line >> 1) + 1, true, false);
 }
 
 /* Blocks ------------------------------------------------------------------------- */
@@ -325,6 +353,9 @@ static void on_translate(plugin_id id, struct qemu_plugin_tb *tb) {
       qemu_plugin_register_vcpu_mem_cb(insn, on_memory, NO_REGISTERS, READ_AND_WRITE,
                                        NULL);
     }
+    if ((code[i] & ~REGISTER) == DC_ZVA) {
+      qemu_plugin_register_vcpu_insn_exec_cb(insn, on_zero, NO_REGISTERS, NULL);
+    }
   }
   Block *block = block_of(code, count);
   qemu_plugin_register_vcpu_tb_exec_cb(tb, on_execute, NO_REGISTERS, block);
@@ -332,31 +363,38 @@ static void on_translate(plugin_id id, struct qemu_plugin_tb *tb) {
 
 /* Reports ------------------------------------------------------------------------ */
 
+/* What has been added since the last report. The thread may be adding to it. */
+static uint64_t fresh(const uint64_t *count, uint64_t *reported) {
+  uint64_t now = *(const volatile uint64_t *)count, before = *reported;
+  *reported = now;
+  return now - before;
+}
+
 /* One line "S opened-by thread id", then for each thread that did something since the
  * last report "T thread writebacks misses..." and "C block count" for its blocks. */
-static void report(const char *name, unsigned thread_index, uint64_t id) {
-  if (out == NULL || getpid() != owner) return;
-  pthread_mutex_lock(&report_lock);
+static void write_segment(const char *name, unsigned thread_index, uint64_t id) {
   fprintf(out, "S %s %u %llu\n", name, thread_index, (unsigned long long)id);
   for (unsigned t = 0; t < MAX_THREADS; ++t) {
     Thread *thread = atomic_load(&threads[t]);
     if (thread == NULL) continue;
-    uint64_t lines = thread->writebacks - thread->reported_writebacks;
+    uint64_t lines = fresh(&thread->writebacks, &thread->reported_writebacks);
     fprintf(out, "T %u %llu", t, (unsigned long long)lines);
-    thread->reported_writebacks = thread->writebacks;
     for (int i = 0; i < level_count; ++i) {
-      uint64_t misses = thread->misses[i] - thread->reported_misses[i];
+      uint64_t misses = fresh(&thread->misses[i], &thread->reported_misses[i]);
       fprintf(out, " %llu", (unsigned long long)misses);
-      thread->reported_misses[i] = thread->misses[i];
     }
     fputc('\n', out);
     for (size_t b = 0; b < thread->capacity; ++b) {
-      uint64_t count = thread->counts[b] - thread->reported[b];
-      if (count == 0) continue;
-      fprintf(out, "C %zu %lld\n", b, (long long)count);
-      thread->reported[b] = thread->counts[b];
+      uint64_t count = fresh(&thread->counts[b], &thread->reported[b]);
+      if (count) fprintf(out, "C %zu %lld\n", b, (long long)count);
     }
   }
+}
+
+static void report(const char *name, unsigned thread_index, uint64_t id) {
+  if (getpid() != owner) return;
+  pthread_mutex_lock(&report_lock);
+  if (out != NULL) write_segment(name, thread_index, id);
   pthread_mutex_unlock(&report_lock);
 }
 
@@ -367,20 +405,31 @@ static void on_syscall(plugin_id id, unsigned index, int64_t number, uint64_t a1
   (void)id, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
   Thread *thread = thread_of(index);
   unsigned operation = a2 & 0x7f; /* of a futex: without its flags */
-  bool waits = operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
-  if (number == SYS_SCHED_YIELD || (number == SYS_FUTEX && waits)) on_yield(thread);
+  bool waits = number == SYS_FUTEX
+                   ? operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET
+                   : number == SYS_SCHED_YIELD || number == SYS_NANOSLEEP ||
+                         number == SYS_CLOCK_NANOSLEEP;
+  if (waits) on_yield(thread);
   if (number == SYS_CLOCK_GETTIME && region == CLOCK && !region_found) {
     unsigned call = ++thread->clock_calls;
-    report("clock", index, call);
+    if (call >= clock_pairs) report("clock", index, call);
     region_found = call == clock_pairs + 1;
   }
   if (number == SYS_PRCTL && a1 == MARK && region == MARKS) report("mark", index, a2);
 }
 
-static void on_end(plugin_id id, void *data) {
-  (void)id, (void)data;
-  if (out == NULL || getpid() != owner) return;
-  report("exit", 0, 0);
+/* Of a thread that begins: its index may have been that of one that has ended. */
+static void on_thread(plugin_id id, unsigned index) {
+  (void)id;
+  if (index >= MAX_THREADS) return;
+  Thread *thread = atomic_load(&threads[index]);
+  if (thread == NULL) return;
+  thread->clock_calls = 0;
+  thread->since_yield = 0;
+}
+
+static void write_blocks(void) {
+  pthread_mutex_lock(&blocks_lock);
   for (size_t b = 0; b < block_count; ++b) {
     fprintf(out, "B %zu ", b);
     for (uint32_t i = 0; i < blocks[b]->insns; ++i) {
@@ -388,10 +437,30 @@ static void on_end(plugin_id id, void *data) {
     }
     fputc('\n', out);
   }
-  fputs("END\n", out);
-  fclose(out);
-  out = NULL;
+  pthread_mutex_unlock(&blocks_lock);
 }
+
+/* Other threads may still run. */
+static void on_end(plugin_id id, void *data) {
+  (void)id, (void)data;
+  if (getpid() != owner) return;
+  report("exit", 0, 0);
+  pthread_mutex_lock(&report_lock);
+  write_blocks();
+  fputs("END\n", out);
+  FILE *file = fclose(out) == 0 ? fopen(out_path, "w") : NULL;
+  if (file == NULL || fwrite(out_text, 1, out_length, file) != out_length ||
+      fclose(file) != 0) {
+    fprintf(stderr, "gos_fx plugin: cannot write %s\n", out_path);
+  }
+  out = NULL;
+  pthread_mutex_unlock(&report_lock);
+}
+
+/* A forked process starts with all locks as they were: take the one that may be held
+ * outside of translated code, where qemu does not wait for it before it forks. */
+static void before_fork(void) { pthread_mutex_lock(&report_lock); }
+static void after_fork(void) { pthread_mutex_unlock(&report_lock); }
 
 static bool add_level(const char *text) {
   unsigned long long bytes;
@@ -413,7 +482,7 @@ static bool add_level(const char *text) {
 }
 
 static bool option(const char *text) {
-  if (strncmp(text, "out=", 4) == 0) return (out = fopen(text + 4, "w")) != NULL;
+  if (strncmp(text, "out=", 4) == 0) return (out_path = strdup(text + 4)) != NULL;
   if (strncmp(text, "cache=", 6) == 0) return add_level(text + 6);
   if (strcmp(text, "region=whole") == 0) return region = WHOLE, true;
   if (strcmp(text, "region=marks") == 0) return region = MARKS, true;
@@ -436,12 +505,19 @@ EXPORT int qemu_plugin_install(plugin_id id, const plugin_info *info, int argc,
     return -1;
   }
   owner = getpid();
+  out = open_memstream(&out_text, &out_length);
   for (int i = 0; i < argc; ++i) {
     if (!option(argv[i])) {
       fprintf(stderr, "gos_fx plugin: bad option %s\n", argv[i]);
       return -1;
     }
   }
+  if (out == NULL || out_path == NULL) {
+    fprintf(stderr, "gos_fx plugin: out=FILE is missing\n");
+    return -1;
+  }
+  pthread_atfork(before_fork, after_fork, after_fork);
+  qemu_plugin_register_vcpu_init_cb(id, on_thread);
   qemu_plugin_register_vcpu_tb_trans_cb(id, on_translate);
   qemu_plugin_register_vcpu_syscall_cb(id, on_syscall);
   qemu_plugin_register_atexit_cb(id, on_end, NULL);
