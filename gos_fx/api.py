@@ -24,6 +24,7 @@ from gos_fx.evolve.task import (
     top1,
 )
 from gos_fx.latency.profile import Profile, profile_network
+from gos_fx.latency.source import open_source
 from gos_fx.passes.make_opaque import make_opaque
 from gos_fx.passes.operators import Operator
 from gos_fx.passes.serialize import network_to_json
@@ -186,17 +187,24 @@ def profile(
     target: str | Target,
     *,
     example_inputs: Any = None,
+    source: str = "analytical",
     threads: int | None = None,
 ) -> Profile:
-    """Latency, parameters and memory of each operator on a target (analytical).
+    """Latency, parameters and memory of each operator on a target.
+
+    Args:
+        source: "analytical" needs no tool; "emulator", "board" and "host" measure the
+            compiled network. Their errors stand beside the numbers.
 
     Raises:
-        GosError: unknown target, or a model that cannot be traced or run.
+        GosError: unknown target or source, a model that cannot be traced or run, or
+            what the source needs is not there.
     """
     resolved = target_table.get(target)
     checks.check_model(model)
     inputs = checks.find_example_inputs(model, example_inputs)
-    return profile_network(prepare(model, inputs), resolved, threads)
+    opened = open_source(source, resolved, threads)
+    return profile_network(prepare(model, inputs), opened, inputs)
 
 
 def compile(

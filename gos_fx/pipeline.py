@@ -21,6 +21,7 @@ from gos_fx.evolve.selection import select
 from gos_fx.evolve.task import Score, Task
 from gos_fx.evolve.training import FineTuning, LocalFit
 from gos_fx.ir.verifier import Bounds
+from gos_fx.latency.analytical import AnalyticalSource
 from gos_fx.latency.model import uncertainty
 from gos_fx.latency.profile import Profile, profile_network
 from gos_fx.passes.emit import emit_operator, replace_operators
@@ -86,6 +87,7 @@ class Optimization:
     ) -> None:
         self.started = time.monotonic() if started is None else started
         self.task, self.target, self.options = task, target, options
+        self.source = AnalyticalSource(target, options.threads)
         self.executor, self.progress = executor, progress
         self.facts = dict(facts or {})
         self.original = prepare(model, example_inputs)
@@ -156,7 +158,7 @@ class Optimization:
         return find_operators(self.network)
 
     def _profile(self) -> Profile:
-        return profile_network(self.network, self.target, self.options.threads)
+        return profile_network(self.network, self.source, ())
 
     def _measure(self, score: Score) -> Measures:
         parameters = sum(p.numel() for p in self.network.parameters())

@@ -18,24 +18,24 @@ def console(file: Any) -> Console:
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
     """Columns whose name ends in "|" are text and left-aligned, others are numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left")
+    made = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left")
     for column in columns:
         text = column.endswith("|")
-        table.add_column(
+        made.add_column(
             column.removesuffix("|"),
             justify="left" if text else "right",
             overflow="fold",
             no_wrap=not text,
         )
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    return table
+        made.add_row(*(Text(str(cell)) for cell in row))
+    return made
 
 
 def milliseconds(seconds: float) -> str:
@@ -58,32 +58,41 @@ def show_targets(out: Console, found: Found) -> None:
         for row in found["targets"]
     ]
     columns = ("target|", "threads", "for a model", "emulator|", "description|")
-    out.print(_table("", columns, rows))
+    out.print(table("", columns, rows))
 
 
 def show_profile(out: Console, found: Found) -> None:
-    total = found["latency"]["seconds"] or 1.0
+    counters = list(dict.fromkeys(c for row in found["rows"] for c in row["counters"]))
     rows = [
         (
             row["name"],
             row["kind"],
             milliseconds(row["latency"]["seconds"]),
-            f"{100 * row['latency']['seconds'] / total:.1f} %",
+            f"{100 * row['share']:.1f} %",
+            *(f"{row['counters'].get(c, 0):,.0f}" for c in counters),
             f"{row['parameters']:,}",
             megabytes(row["memory_bytes"]),
             row["reason"],
         )
         for row in found["rows"]
     ]
-    columns = ("operator|", "kind|", "ms", "share", "parameters", "memory", "note|")
+    names = [name.replace("_", " ") for name in counters]
+    columns = ("operator|", "kind|", "ms", "share", *names)
+    columns += ("parameters", "memory", "note|")
     title = f"{found['target']}, {found['threads']} threads"
-    out.print(_table(title, columns, rows))
+    out.print(table(title, columns, rows))
     latency = found["latency"]
     out.print(
         f"{milliseconds(latency['seconds'])} ms +- {milliseconds(latency['error'])} ms "
         f"({latency['source']}), {found['parameters']:,} parameters, "
         f"{megabytes(found['memory_bytes'])} in memory"
     )
+    if found["sum"]["seconds"] != latency["seconds"]:
+        verdict = "within" if found["agrees"] else "MORE THAN"
+        out.print(
+            f"The operators add up to {milliseconds(found['sum']['seconds'])} ms, "
+            f"{verdict} the error away from the whole network."
+        )
 
 
 def show_result(out: Console, found: Found) -> None:
@@ -99,7 +108,7 @@ def show_result(out: Console, found: Found) -> None:
     ]
     title = f"{found['target']}, {found['threads']} threads, {found['latency_source']}"
     columns = ("|", "ms", "+- ms", "parameters", found["metric"])
-    out.print(_table(title, columns, rows))
+    out.print(table(title, columns, rows))
     replaced = [
         (
             ", ".join(r["operators"]),
@@ -110,7 +119,7 @@ def show_result(out: Console, found: Found) -> None:
         for r in found["replacements"]
     ]
     names = ("replaced|", "ms before", "ms after", "by|")
-    out.print(_table("", names, replaced) if replaced else "Nothing was replaced.")
+    out.print(table("", names, replaced) if replaced else "Nothing was replaced.")
     out.print(f"{found['speedup']:.2f} times as fast.")
     if not found["accuracy_measured"]:
         out.print(
@@ -141,7 +150,7 @@ def show_run(out: Console, found: Found) -> None:
         for y in found["outputs"]
     ]
     columns = ("output|", "type|", "shape|", "largest absolute value")
-    out.print(_table(f"{found['package']}, {found['ran']}", columns, rows))
+    out.print(table(f"{found['package']}, {found['ran']}", columns, rows))
     if "difference" in found:
         verdict = "agrees" if found["agrees"] else "does not agree"
         out.print(

@@ -1,28 +1,28 @@
-"""Per-operator latency, parameters and memory of a traced network."""
+"""Per-operator latency, parameters and memory of a traced network, by any source."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from torch import fx
 
-from gos_fx.latency.analytical import graph_latency, traffic_latency
 from gos_fx.latency.model import Estimate, total
-from gos_fx.passes.memory import activation_bytes, map_bytes, weight_bytes
+from gos_fx.latency.source import NetworkLatency, Source
+from gos_fx.passes.memory import map_bytes, weight_bytes
+from gos_fx.passes.memory_plan import planned_bytes
 from gos_fx.passes.operators import Operator, find_operators
-from gos_fx.targets.target import Target
-
-# What only hands on what is there already, or gives a shape.
-_VIEWS = frozenset(("view", "reshape", "flatten", "size", "getattr", "getitem"))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One operator. ``kind`` is its leading module's type or the function's name.
+    """One operator, or what runs between two.
 
-    ``memory_bytes`` counts its weights and the feature map that it leaves behind;
+    ``kind`` is the operator's template, its leading module's type or the function's
+    name. ``memory_bytes`` counts its weights and the feature map that it leaves behind;
     ``reason`` says why it has no instruction graph, and is empty if it has one.
+    ``counters`` holds what the source counted, for instance ``cycles``.
     """
 
     name: str
@@ -32,26 +32,37 @@ class Row:
     parameters: int
     memory_bytes: int
     reason: str = ""
+    counters: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Profile:
     """The operators of a network in order of execution, on one target.
 
-    ``weight_bytes`` and ``activation_bytes`` (the largest sum alive at one time) are
-    of the whole network.
+    ``latency`` is that of the whole network: measured as a whole where the source
+    measures, else the sum. ``weight_bytes``, ``activation_bytes`` (the largest sum
+    alive at one time) and ``scratch_bytes`` are of the whole network, foreseen, not
+    measured.
     """
 
     target: str
     threads: int
     rows: tuple[Row, ...]
+    latency: Estimate
     weight_bytes: int
     activation_bytes: int
+    scratch_bytes: int = 0
 
     @property
-    def latency(self) -> Estimate:
-        """Sum over the operators."""
-        return total((row.latency for row in self.rows), "analytical", self.target)
+    def sum(self) -> Estimate:
+        """Over the rows."""
+        each = (row.latency for row in self.rows)
+        return total(each, self.latency.source, self.target)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the rows add up to the whole network within its error."""
+        return abs(self.sum.seconds - self.latency.seconds) <= self.latency.error
 
     @property
     def parameters(self) -> int:
@@ -59,7 +70,7 @@ class Profile:
 
     @property
     def memory_bytes(self) -> int:
-        return self.weight_bytes + self.activation_bytes
+        return self.weight_bytes + self.activation_bytes + self.scratch_bytes
 
     def row(self, name: str) -> Row:
         """The operator of this name; raises ``KeyError`` if there is none."""
@@ -68,10 +79,17 @@ class Profile:
                 return row
         raise KeyError(name)
 
+    def share(self, row: Row) -> float:
+        """Part of a row in the sum of all."""
+        return row.latency.seconds / (self.sum.seconds or 1.0)
+
     def to_json(self) -> dict[str, object]:
         """Plain data; latencies in seconds."""
+        rows = [asdict(row) | {"share": self.share(row)} for row in self.rows]
         return asdict(self) | {
-            "latency": asdict(self.latency),
+            "rows": rows,
+            "sum": asdict(self.sum),
+            "agrees": self.agrees,
             "parameters": self.parameters,
             "memory_bytes": self.memory_bytes,
         }
@@ -79,75 +97,84 @@ class Profile:
 
 def profile_network(
     graph_module: fx.GraphModule,
-    target: Target,
-    threads: int | None = None,
+    source: Source,
+    inputs: tuple[Any, ...],
     operators: Sequence[Operator] | None = None,
 ) -> Profile:
-    """Profile a traced network with shapes by the analytical source.
+    """Profile a traced network with shapes.
 
-    Functions between modules count by the bytes that they move.
+    Args:
+        inputs: one inference's, in the shapes of the trace.
+        operators: of the network, where they are known already.
+
+    Raises:
+        GosError: the source cannot compile or measure it.
     """
     if operators is None:
         operators = find_operators(graph_module)
+    found = source.network(graph_module, inputs)
+    rows = _rows(graph_module, operators, found, source)
+    activations, scratch = planned_bytes(graph_module, operators)
+    return Profile(
+        source.target.name,
+        source.threads,
+        rows,
+        found.total,
+        weight_bytes(graph_module),
+        activations,
+        scratch,
+    )
+
+
+def _rows(
+    graph_module: fx.GraphModule,
+    operators: Sequence[Operator],
+    found: NetworkLatency,
+    source: Source,
+) -> tuple[Row, ...]:
+    """The network's nodes in order, then what the source alone has a name for."""
     modules = dict(graph_module.named_modules())
     nodes = {node.name: node for node in graph_module.graph.nodes}
     by_first = {operator.nodes[0]: operator for operator in operators}
-    inner = {name for operator in operators for name in operator.nodes[1:]}
+    latencies = {**found.others, **found.operators}
+    nothing = total((), source.name, source.target.name)
     rows = []
     for name, node in nodes.items():
         if name in by_first:
             operator = by_first[name]
-            last = nodes[operator.nodes[-1]]
             layer = modules[operator.name]
             kind = type(layer).__name__
             if operator.template is not None:
                 kind = operator.template.name
             parameters = sum(p.numel() for p in layer.parameters())
-            rows.append(
-                Row(
-                    name=operator.name,
-                    kind=kind,
-                    modules=operator.modules,
-                    latency=operator_latency(operator, nodes, target, threads),
-                    parameters=parameters,
-                    memory_bytes=4 * parameters + map_bytes(last),
-                    reason=operator.reason,
-                )
+            size = 4 * parameters + map_bytes(nodes[operator.nodes[-1]])
+            row = Row(
+                operator.name,
+                kind,
+                operator.modules,
+                # what runs nothing of its own, a view for instance, is not found
+                latencies.pop(operator.name, nothing),
+                parameters,
+                size,
+                operator.reason,
+                found.counters.get(operator.name, {}),
             )
-        elif name not in inner and node.op in ("call_function", "call_method"):
-            rows.append(_glue(node, target, threads))
-    return Profile(
-        target.name,
-        min(threads or target.threads, target.threads),
-        tuple(rows),
-        weight_bytes(graph_module),
-        activation_bytes(graph_module),
-    )
+            rows.append(row)
+        elif name in latencies:
+            kind = node.target if isinstance(node.target, str) else node.target.__name__
+            rows.append(
+                _between(name, kind, latencies.pop(name), map_bytes(node), found)
+            )
+    rows += [
+        _between(name, "kernel", latency, 0, found)
+        for name, latency in latencies.items()
+    ]
+    return tuple(rows)
 
 
-def operator_latency(
-    operator: Operator,
-    nodes: dict[str, fx.Node],
-    target: Target,
-    threads: int | None = None,
-) -> Estimate:
-    """Of its instruction graph; without one, of the bytes that it reads and writes."""
-    if operator.template is not None:
-        return graph_latency(operator.concrete, target, threads)
-    return _traffic(nodes[operator.nodes[0]], target, threads)
-
-
-def _traffic(node: fx.Node, target: Target, threads: int | None) -> Estimate:
-    read = sum(map_bytes(source) for source in node.all_input_nodes)
-    written = map_bytes(node)
-    return traffic_latency(read + written, written / 4, target, threads)
-
-
-def _glue(node: fx.Node, target: Target, threads: int | None) -> Row:
-    kind = node.target if isinstance(node.target, str) else node.target.__name__
-    if kind in _VIEWS:
-        latency = total((), "analytical-traffic", target.name)
-    else:
-        latency = _traffic(node, target, threads)
-    reason = "a function between modules"
-    return Row(node.name, kind, (), latency, 0, map_bytes(node), reason)
+def _between(
+    name: str, kind: str, latency: Estimate, size: int, found: NetworkLatency
+) -> Row:
+    counters = found.counters.get(name, {})
+    reason = "between operators"
+    return Row(name, kind, (), latency, 0, size, reason, counters)

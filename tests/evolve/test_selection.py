@@ -5,7 +5,7 @@ from __future__ import annotations
 from gos_fx.evolve.selection import select
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.parser import parse
-from gos_fx.latency.model import Estimate
+from gos_fx.latency.model import Estimate, total
 from gos_fx.latency.profile import Profile, Row
 from gos_fx.passes.operators import Operator
 
@@ -20,13 +20,18 @@ ROWS = {
 }
 
 
+def profile_of(rows: list[Row]) -> Profile:
+    latency = total((row.latency for row in rows), "analytical", "arm_a53")
+    return Profile("arm_a53", 4, tuple(rows), latency, 0, 0)
+
+
 def setting(graphs: dict[str, Graph]) -> tuple[list[Operator], Profile]:
     operators, rows = [], []
     for name, (latency, error, parameters, kind) in ROWS.items():
         operators.append(Operator(name, (name,), (name,), graphs.get(kind)))
         estimate = Estimate(latency / 1e3, error / 1e3, "analytical", "arm_a53")
         rows.append(Row(name, kind, (name,), estimate, parameters, 0))
-    return operators, Profile("arm_a53", 4, tuple(rows), 0, 0)
+    return operators, profile_of(rows)
 
 
 def chosen(
@@ -88,6 +93,6 @@ def test_closeness_is_not_carried_on(conv: Graph, linear: Graph) -> None:
         operators.append(Operator(name, (name,), (name,), conv))
         estimate = Estimate(latency, 0.08, "analytical", "arm_a53")
         rows.append(Row(name, "conv", (name,), estimate, parameters, 0))
-    profile = Profile("arm_a53", 4, tuple(rows), 0, 0)
+    profile = profile_of(rows)
     found = select(operators, profile, deployable=True, tried=(), similar=3)
     assert [op.name for op in found] == ["y", "x", "z"]
