@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gos_fx import config, verbs
+from gos_fx import config, verbs, verbs_board
 from gos_fx.errors import GosError
 from gos_fx.tables import console
 
@@ -94,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _verb(commands, "targets", verbs.targets)
-    _model_options(_verb(commands, "profile", verbs.profile), "host")
+    one = _verb(commands, "profile", verbs.profile)
+    _model_options(one, "host")
+    _source_option(one, "--source", "analytical", "")
     _optimize_options(_verb(commands, "optimize", verbs.optimize))
     one = _verb(commands, "compile", verbs.compile)
     _model_options(one, "host")
@@ -102,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="DIR", required=True, help="gets the package"
     )
     _run_options(_verb(commands, "run", verbs.run))
+    verbs_board.add_commands(commands)
     return parser
 
 
@@ -140,6 +143,16 @@ def _model_options(parser: Any, target: str | None) -> None:
     )
     parser.add_argument(
         "--threads", type=_positive, metavar="N", help="of the target; default: all"
+    )
+
+
+def _source_option(parser: Any, flag: str, default: str, more: str) -> None:
+    parser.add_argument(
+        flag,
+        metavar="NAME",
+        default=default,
+        help="where latencies come from: analytical, emulator, board or host"
+        f"{more} (default: {default})",
     )
 
 

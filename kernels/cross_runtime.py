@@ -10,6 +10,7 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
+from gos_fx import config
 from gos_fx.emulator.cache import cached_directory
 from gos_fx.errors import EmulatorUnavailable
 from gos_fx.kernels import link
@@ -28,7 +29,13 @@ def runtime() -> Path:
     Raises:
         EmulatorUnavailable: the wheels cannot be fetched.
     """
-    return cached_directory(f"runtime-aarch64-{_versions()}", _fetch)
+    return cached_directory(_cached(), _fetch)
+
+
+def runtime_there() -> Path | None:
+    """The same directory where nothing needs to be fetched, else None."""
+    fetched = config.cache_dir() / _cached()
+    return fetched if fetched.is_dir() else None
 
 
 def driver() -> Path:
@@ -63,6 +70,10 @@ def _program(source: Path, *included: Path) -> Path:
 
     name = f"{source.stem}-aarch64-{digest}-{_versions()}"
     return cached_directory(name, make) / source.stem
+
+
+def _cached() -> str:
+    return f"runtime-aarch64-{_versions()}"
 
 
 def _versions() -> str:

@@ -30,8 +30,11 @@ LAYERS: dict[str, int] = {
     "gos_fx.api": 8,
     "gos_fx.backend": 9,
     "gos_fx.arguments": 9,
+    "gos_fx.doctor": 8,
     "gos_fx.tables": 9,
+    "gos_fx.tables_board": 8,
     "gos_fx.verbs": 9,
+    "gos_fx.verbs_board": 8,
     "gos_fx.cli": 9,
     "gos_fx.__main__": 9,
 }

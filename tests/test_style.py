@@ -23,6 +23,8 @@ STRICT = (
     "cli.py",
     "compiled.py",
     "config.py",
+    "doctor.py",
+    "emulator",
     "errors.py",
     "instructions",
     "ir",
@@ -32,8 +34,10 @@ STRICT = (
     "result.py",
     "store.py",
     "tables.py",
+    "tables_board.py",
     "targets",
     "verbs.py",
+    "verbs_board.py",
 )
 
 

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from gos_fx import config
 from gos_fx.emulator.cache import cached_directory
 from gos_fx.errors import EmulatorUnavailable
 from gos_fx.targets.target import Emulation, Machine, Target
@@ -25,6 +26,7 @@ DEBIAN_PACKAGES = (
     "libstdc++6-arm64-cross",
     "libgcc-s1-arm64-cross",
 )
+_CACHED = "sysroot-aarch64"
 _CPU = "sys/devices/system/cpu"
 
 
@@ -34,9 +36,16 @@ def libraries() -> Path:
     Raises:
         EmulatorUnavailable: it is not installed and cannot be fetched.
     """
-    if _has_libraries(_SYSTEM):
-        return _SYSTEM
-    return cached_directory("sysroot-aarch64", _fetch) / "usr" / "aarch64-linux-gnu"
+    there = libraries_there()
+    if there is not None:
+        return there
+    return cached_directory(_CACHED, _fetch) / "usr" / "aarch64-linux-gnu"
+
+
+def libraries_there() -> Path | None:
+    """The same directory where nothing needs to be fetched, else None."""
+    fetched = config.cache_dir() / _CACHED / "usr" / "aarch64-linux-gnu"
+    return next((root for root in (_SYSTEM, fetched) if _has_libraries(root)), None)
 
 
 def sysroot(target: Target) -> Path:
