@@ -18,9 +18,9 @@ from torch import Tensor, fx
 
 from gos_fx.errors import BadExampleInputs, CompileError, PackageError
 from gos_fx.kernels import emulator
-from gos_fx.kernels.build import build
 from gos_fx.kernels.host import HostModule
 from gos_fx.kernels.package import Package, TensorSpec, load_package, save_package
+from gos_fx.kernels.packaged import package_network
 from gos_fx.passes.nested import largest_difference, tensors
 from gos_fx.passes.trace import TOLERANCE, run_once
 from gos_fx.targets.target import Target
@@ -109,6 +109,7 @@ class CompiledModel:
             self.outputs,
             self.package.threads,
             memory=self.package.manifest.get("memory"),
+            kernels=self.package.manifest.get("kernels", ()),
         )
         return CompiledModel(saved, self.seconds)
 
@@ -136,21 +137,10 @@ def compile_network(
         CompileError: the stage and the compiler's last words, or that code for this
             machine does not give the network's outputs.
     """
-    given = tuple(x for x in example_inputs if isinstance(x, Tensor))
-    names = [n.name for n in network.graph.nodes if n.op == "placeholder"]
     outputs = tensors(run_once(network, example_inputs))
     folder = _Folder()
-    path = folder.path
-    result = build(network, example_inputs, target, path, threads)
-    package = save_package(
-        path,
-        result.library,
-        target,
-        [TensorSpec.of(n, x) for n, x in zip(names, given, strict=False)],
-        [TensorSpec.of(f"output{i}", y) for i, y in enumerate(outputs)],
-        threads or target.threads,
-        memory=result.memory,
-        kernels=result.kernels,
+    package, result = package_network(
+        network, example_inputs, outputs, target, folder.path, threads
     )
     compiled = CompiledModel(package, result.seconds, folder)
     if compiled.runs_here:

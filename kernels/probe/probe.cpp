@@ -2,11 +2,11 @@
 //
 //   probe model.so NAMES FLUSH [--threads N] IN... -- OUT...
 //
-// One inference to warm up, one that is marked. NAMES gets the names of the kernels in
-// order of execution. With FLUSH bytes above 0 that much memory is read in between and
-// the inputs are written again: the caches are then as in a larger network, where the
-// operator before has just written the inputs and the weights have long been pushed
-// out.
+// Marks one inference, after one to warm up. NAMES gets the names of the kernels in
+// order of execution. With FLUSH bytes above 0 that much memory is read instead of
+// warming up, and the inputs are written again: the caches are then as in a larger
+// network, where the operator before has just written the inputs and the weights have
+// long been pushed out.
 //
 // The parts of a parallel loop are run one after the other in this thread, each with
 // marks of its own: the counts do not depend on the host's threads, and no thread waits.
@@ -113,15 +113,19 @@ int main(int argc, char** argv) {
     arguments[i] = ReadInput(options.inputs[i], &inputs[i]);
   }
   TVMFFIObjectHandle network = Method(machine, "main");
-  TVMFFIAny result = Call(network, arguments, options.input_count);
-  Check(TVMFFIObjectDecRef(result.v_obj));
+  TVMFFIAny result = {};
+  if (flush > 0) {
+    Flush(flush, arguments, options.input_count);
+  } else {
+    result = Call(network, arguments, options.input_count);
+    Check(TVMFFIObjectDecRef(result.v_obj));
+  }
   TVMFFIAny instrument = {};
   TVMFFIObjectHandle function = nullptr;
   Check(TVMFFIFunctionCreate(nullptr, OnFunction, nullptr, &function));
   instrument.type_index = kTVMFFIFunction;
   instrument.v_obj = static_cast<TVMFFIObject*>(function);
   Call(Method(machine, "set_instrument"), &instrument, 1);
-  if (flush > 0) Flush(flush, arguments, options.input_count);
 
   marking = true;
   Mark(kOutside);
