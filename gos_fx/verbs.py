@@ -71,6 +71,7 @@ def profile(arguments: argparse.Namespace) -> Outcome:
             load_model(arguments.model, arguments.weights),
             arguments.target,
             example_inputs=load_inputs(arguments.input),
+            source=arguments.source,
             threads=arguments.threads,
         )
     return Outcome(found.to_json(), tables.show_profile)
