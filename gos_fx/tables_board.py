@@ -17,7 +17,8 @@ def percent(share: float) -> str:
 def show_calibration(out: Console, found: Found) -> None:
     for fit in found["fits"]:
         calibration = fit["calibration"]
-        title = f"{found['target']}, {fit['threads']} threads"
+        threads = fit["threads"]
+        title = f"{found['target']}, {threads} thread{'s' if threads > 1 else ''}"
         if calibration is None:
             out.print(f"{title}: {fit['source']}, error {percent(fit['error'])}")
             continue
