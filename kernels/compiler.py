@@ -1,5 +1,7 @@
 """Compilations in processes of their own, started from one that has TVM loaded.
 
+Measurements on this machine are jobs of the same kind.
+
 A crash inside the compiler cannot be caught, so it must not happen in this process; and
 loading TVM takes seconds. So one process loads it once, and forks for each job. It ends
 when this process does.
@@ -138,9 +140,10 @@ def _obey(line: str, children: dict[int, str]) -> None:
         said = os.open(f"{line}/stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         for file, descriptor in ((null, 0), (null, 1), (said, 2)):
             os.dup2(file, descriptor)
-        from gos_fx.kernels import worker
+        from gos_fx.kernels import stopwatch, worker
 
-        worker.main(Path(line))
+        job = Path(line)
+        (stopwatch if (job / stopwatch.JOB).exists() else worker).main(job)
         status = 0
     except BaseException:
         traceback.print_exc()

@@ -31,6 +31,11 @@ class Timing:
     spread: float
     samples: tuple[float, ...]
 
+    @property
+    def relative_spread(self) -> float:
+        """The spread as a part of the median."""
+        return self.spread / self.median if self.median else 0.0
+
 
 class HostModule:
     """A ``model.so`` for this machine, called with torch tensors.
@@ -121,10 +126,11 @@ def time_interleaved(
                 start = time.perf_counter()
                 module(*inputs)
                 seconds.append(time.perf_counter() - start)
-    return [_timing(seconds) for seconds in samples]
+    return [timing_of(seconds) for seconds in samples]
 
 
-def _timing(seconds: list[float]) -> Timing:
+def timing_of(seconds: Sequence[float]) -> Timing:
+    """Median and spread of the seconds of some calls."""
     spread = 0.0
     if len(seconds) > 1:
         low, _, high = statistics.quantiles(seconds, n=4)
