@@ -8,6 +8,8 @@ Sources named more than once:
 * ncnn: the table of latencies in ncnn's benchmark/README.md (Tencent, BSD-3). Effective
   memory rates are those with which counts of instructions and of cache lines give its
   milliseconds; they are what a network sees, well below the rate on a datasheet.
+* pidramble: power of whole boards in the Raspberry Pi Dramble's benchmarks (J.
+  Geerling), idle and with `stress --cpu 4`.
 * XNNPACK: the table of single-thread latencies in its README (Google, March 2020).
 """
 
@@ -15,9 +17,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gos_fx.targets.target import Emulation, Fit, Machine, Target, register
+from gos_fx.targets.target import Emulation, Energy, Fit, Machine, Target, register
 
 _KIB, _MIB = 1 << 10, 1 << 20
+# Joules for each byte. LPDDR2: 40 pJ/bit, of a busy channel (Malladi et al., "Towards
+# Energy-Proportional Datacenter Memory with Mobile DRAM", ISCA 2012). LPDDR4X:
+# assumption, a fifth of it, as studies of accelerators have it.
+_LPDDR2_BYTE_J, _LPDDR4X_BYTE_J = 8 * 40e-12, 8 * 8e-12
 _LINE = 64  # bytes; A53 TRM 6.1, A55 TRM A6.1, A75 TRM A6.1
 
 # Raspberry Pi 3 Model B: BCM2837 (Raspberry Pi documentation, "Processors").
@@ -79,6 +85,13 @@ ARM_A53 = register(
         ),
         # Assumption: half of the board's 1 GB; the rest is the system's and the GPU's.
         model_memory_bytes=512 * _MIB,
+        energy=Energy(
+            static_w=1.4,  # idle, 260 mA (pidramble)
+            # 3.7 W at full load (pidramble) less idle, over the peak of 38.4 GFLOP/s.
+            flop_j=2.3 / 38.4e9,
+            dram_byte_j=_LPDDR2_BYTE_J,
+            source="pidramble's idle and loaded board; LPDDR2: Malladi et al., 2012",
+        ),
     )
 )
 
@@ -89,6 +102,12 @@ RASPBERRY_PI_3B_PLUS = register(
         name="raspberry_pi_3b_plus",
         description="Raspberry Pi 3 Model B+: BCM2837B0, 4 x Cortex-A53, 1.4 GHz, 1 GB",
         machine=replace(_BCM2837, clock_hz=1.4e9),
+        energy=Energy(
+            static_w=1.9,  # idle, 350 mA (pidramble)
+            flop_j=3.2 / 44.8e9,  # 5.1 W (pidramble) less idle, over 44.8 GFLOP/s
+            dram_byte_j=_LPDDR2_BYTE_J,
+            source="pidramble's idle and loaded board; LPDDR2: Malladi et al., 2012",
+        ),
     )
 )
 
@@ -151,6 +170,12 @@ SNAPDRAGON_845 = register(
         emulation=_SDM845_BIG_EMULATION,
         # Assumption: what an app on a phone with 4 to 8 GB can hold unharmed.
         model_memory_bytes=1024 * _MIB,
+        energy=Energy(
+            static_w=1.0,  # assumption: chip and memory awake, screen off
+            flop_j=1.3 / 22.4e9,  # assumption: 1.3 W for one core at its peak
+            dram_byte_j=_LPDDR4X_BYTE_J,
+            source="assumptions: no figure of the cores alone is public",
+        ),
     )
 )
 
@@ -186,5 +211,11 @@ SNAPDRAGON_845_LITTLE = register(
             "mattr": ["+fullfp16", "+dotprod"],  # A55 TRM A1.2
             "num-cores": 4,
         },
+        energy=Energy(
+            static_w=1.0,  # as the big cluster
+            flop_j=0.25 / 14.2e9,  # assumption: 0.25 W for one core at its peak
+            dram_byte_j=_LPDDR4X_BYTE_J,
+            source="assumptions: no figure of the cores alone is public",
+        ),
     )
 )
