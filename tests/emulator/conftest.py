@@ -152,12 +152,12 @@ def count(needs_qemu, build, tmp_path_factory) -> Callable[..., Counted]:
 
 
 def counted(recording: Recording, region: str, stdout: bytes) -> Counted:
-    """The segment that ends at the region's second clock call, or all of them."""
+    """The segment that ends at the region's second clock call; all where none does."""
     segments = list(recording.segments)
     if region.startswith("clock:"):
         second = int(region.removeprefix("clock:")) + 1
-        ends = [i for i, s in enumerate(segments) if s.number == second]
-        segments = [segments[ends[0]]] if segments[ends[0]].event == "clock" else []
+        ends = (s for s in segments if (s.event, s.number) == ("clock", second))
+        segments = list(ends)[:1] or segments
     threads = [one for segment in segments for one in segment.threads.values()]
     return Counted(
         instructions=sum(map(recording.instructions, threads)),
