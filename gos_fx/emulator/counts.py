@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gos_fx.errors import EmulatorUnavailable
+from gos_fx.errors import ProgramFailed
 
 
 @dataclass
@@ -70,17 +70,17 @@ def merge(segments: Iterable[Segment]) -> dict[int, ThreadCounts]:
     return threads
 
 
-def read_recording(path: Path) -> Recording:
+def read_recording(path: Path, program: str = "") -> Recording:
     """The plugin's file.
 
     Raises:
-        EmulatorUnavailable: it is not there or not whole: the program was killed.
+        ProgramFailed: it is not there or not whole.
     """
     lines = path.read_text().splitlines() if path.exists() else []
     if not lines or lines[-1] != "END":
-        raise EmulatorUnavailable(
-            "the plugin did not finish its report",
-            where=str(path),
+        raise ProgramFailed(
+            "the plugin could not finish its report",
+            where=program,
             do="The program was killed, or replaced itself by another one.",
         )
     segments: list[Segment] = []

@@ -1,4 +1,4 @@
-"""Cycles of blocks of instructions, by llvm-mca, kept on disk.
+"""Cycles of blocks of instructions, by llvm-mca or our own pipeline, kept on disk.
 
 A block is timed as if it were repeated for ever: what is executed often is a loop, and
 the steady state of a loop is what counts.
@@ -6,6 +6,7 @@ the steady state of a loop is what counts.
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 import subprocess
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gos_fx import config
-from gos_fx.emulator import tools
+from gos_fx.emulator import pipeline, tools
 from gos_fx.errors import EmulatorUnavailable
 
 # Raised whenever the numbers below would come out differently.
-_FORMAT = 1
+_FORMAT = 2
 _WORD = 4  # bytes of an A64 instruction
+_LOAD = 8  # of the load path
 # Enough repetitions that filling the pipeline does not count: so many instructions at
 # least, within these numbers of repetitions.
 _INSTRUCTIONS, _MOST, _FEWEST = 4000, 100, 10
@@ -31,8 +33,11 @@ _RESULT = re.compile(
     re.MULTILINE,
 )
 _VECTOR = re.compile(r"\bv\d+\.(?:16b|8h|4s|2d)\b|\bq\d+\b")
+_CALL = re.compile(r"^bl(r?\t)")
 _MEMORY = re.compile(r"^(?:ld|st|prfm)")
 _LIST = re.compile(r"\{([^}]*)\}(\[\d+\])?")
+_ELEMENT = re.compile(r"\.\d*([bhsd])")
+_BYTES = {"b": 1, "h": 2, "s": 4, "d": 8}
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class BlockCycles:
     """One execution of a block.
 
     Attributes:
-        model: cycles of LLVM's scheduling model.
+        model: cycles of the model of the core.
         simd: instructions on 128-bit vectors, without loads and stores.
         words: 64-bit words that are loaded.
     """
@@ -51,21 +56,28 @@ class BlockCycles:
 
 
 class BlockTimer:
-    """Cycles of blocks for one scheduling model.
+    """Cycles of blocks by one model of a core.
 
     Args:
         mca_cpu: ``-mcpu`` of llvm-mca.
         llvm: its major version.
+        own_pipeline: :mod:`gos_fx.emulator.pipeline` is the model instead.
+
+    Attributes:
+        model: which one it is, with its version.
 
     Raises:
-        EmulatorUnavailable: it is not installed.
+        EmulatorUnavailable: LLVM is not installed.
     """
 
-    def __init__(self, mca_cpu: str, llvm: int) -> None:
-        self.cpu = mca_cpu
+    def __init__(self, mca_cpu: str, llvm: int, own_pipeline: bool = False) -> None:
+        self.cpu, self.own_pipeline = mca_cpu, own_pipeline
         self.mca = tools.find_llvm("llvm-mca", llvm)
         self.disassembler = tools.find_llvm("llvm-mc", llvm)
         self.version = tools.llvm_version(self.mca)
+        self.model = f"llvm-mca-{self.version}:{mca_cpu}"
+        if own_pipeline:
+            self.model = f"in-order:{pipeline.version()}"
 
     def cycles(self, blocks: Iterable[bytes]) -> dict[bytes, BlockCycles]:
         """Of each block, given as its code.
@@ -74,7 +86,18 @@ class BlockTimer:
             EmulatorUnavailable: llvm-mca failed or does not know an instruction.
         """
         wanted = set(blocks)
-        with _Store(f"{_FORMAT}:{self.version}:{self.cpu}") as store:
+        try:
+            return self._cycles(wanted)
+        except sqlite3.OperationalError as error:
+            raise _unwritable(str(error)) from error
+        except OSError as error:
+            raise _unwritable(str(error.strerror)) from error
+        except sqlite3.DatabaseError:  # damaged, and all in it can be made again
+            _Store.discard()
+            return self._cycles(wanted)
+
+    def _cycles(self, wanted: set[bytes]) -> dict[bytes, BlockCycles]:
+        with _Store(f"{_FORMAT}:{self.model}") as store:
             known = store.read(wanted)
             missing = sorted(wanted - known.keys())
             if missing:
@@ -86,6 +109,20 @@ class BlockTimer:
     def _measure(self, blocks: Sequence[bytes]) -> dict[bytes, BlockCycles]:
         text = self._disassemble(blocks)
         listings = [[text[word] for word in _words(block)] for block in blocks]
+        if self.own_pipeline:
+            model = {i: pipeline.block_cycles(x) for i, x in enumerate(listings)}
+        else:
+            model = self._mca_cycles(listings)
+        return {
+            block: BlockCycles(
+                model[i],
+                sum(map(is_simd, listings[i])),
+                sum(map(loaded_words, listings[i])),
+            )
+            for i, block in enumerate(blocks)
+        }
+
+    def _mca_cycles(self, listings: Sequence[Sequence[str]]) -> dict[int, float]:
         # By length, so that blocks with the same number of repetitions go together.
         jobs: dict[int, list[int]] = {}
         for i, listing in enumerate(listings):
@@ -98,17 +135,12 @@ class BlockTimer:
         ]
         model: dict[int, float] = {}
         with ThreadPoolExecutor(_PROCESSES) as pool:
-            run = pool.map(lambda part: self._run_mca(part[0], part[1], listings), parts)
+            run = pool.map(
+                lambda part: self._run_mca(part[0], part[1], listings), parts
+            )
             for found in run:
                 model |= found
-        return {
-            block: BlockCycles(
-                model[i],
-                sum(map(is_simd, listings[i])),
-                sum(map(loaded_words, listings[i])),
-            )
-            for i, block in enumerate(blocks)
-        }
+        return model
 
     def _disassemble(self, blocks: Sequence[bytes]) -> Mapping[bytes, str]:
         words = sorted({word for block in blocks for word in _words(block)})
@@ -134,9 +166,12 @@ class BlockTimer:
     def _run_mca(
         self, iterations: int, chosen: Sequence[int], listings: Sequence[Sequence[str]]
     ) -> dict[int, float]:
-        regions = (
-            "\n".join((f"# LLVM-MCA-BEGIN {i}", *listings[i], f"# LLVM-MCA-END {i}"))
-            for i in chosen
+        # llvm-mca leaves out instructions that the core does not have, and regions of
+        # nothing else; it fails if no region is left.
+        regions = [(i, listings[i]) for i in chosen] + [(len(listings), ["nop"])]
+        text = "".join(
+            "\n".join((f"# LLVM-MCA-BEGIN {i}", *listing, f"# LLVM-MCA-END {i}\n"))
+            for i, listing in regions
         )
         options = [
             "--mtriple=aarch64",
@@ -147,8 +182,8 @@ class BlockTimer:
             "--resource-pressure=false",
             "--skip-unsupported-instructions=lack-sched",
         ]
-        output = self._run(self.mca, options, "\n".join(regions) + "\n")
-        cycles: dict[int, float] = {}
+        output = self._run(self.mca, options, text)
+        cycles = {i: float(len(listings[i])) for i in chosen}
         region, repeated = -1, 1
         for match in _RESULT.finditer(output):
             if match[1] is not None:
@@ -175,6 +210,10 @@ class BlockTimer:
         return done.stdout
 
 
+def _uncalled(instruction: str) -> str:
+    return _CALL.sub(r"b\1", instruction)
+
+
 def is_simd(instruction: str) -> bool:
     """Whether an instruction computes on 128-bit vectors."""
     return bool(_VECTOR.search(instruction)) and not _MEMORY.match(instruction)
@@ -186,14 +225,16 @@ def loaded_words(instruction: str) -> int:
     if not name.startswith("ld"):
         return 0
     if braces := _LIST.search(operands):
-        if braces[2] or name.endswith("r"):  # one lane, or one number to all lanes
-            return len(braces[1].split(","))
         registers = _registers(braces[1])
+        element = _ELEMENT.search(braces[1])
+        one = braces[2] or name.endswith("r")  # one lane, or one number to all lanes
+        if one and element is not None:
+            return math.ceil(registers * _BYTES[element[1]] / _LOAD)
         return registers * (2 if _VECTOR.search(braces[1]) else 1)
     first = operands.split(",")[0].strip()
     wide = 2 if first.startswith("q") else 1
     pair = name.startswith(("ldp", "ldnp", "ldxp", "ldaxp"))
-    narrow = first.startswith(("w", "s", "h", "b"))
+    narrow = name == "ldpsw" or first.startswith(("w", "s", "h", "b"))
     return wide * (2 if pair and not narrow else 1)
 
 
@@ -213,39 +254,42 @@ def _iterations(instructions: int) -> int:
     return max(_FEWEST, min(_MOST, _INSTRUCTIONS // max(1, instructions)))
 
 
-class _Store:
-    """Cycles by code in SQLite, for several processes at once.
+def _unwritable(reason: str) -> EmulatorUnavailable:
+    return EmulatorUnavailable(
+        f"the cache cannot be used: {reason}",
+        where=str(_Store.path()),
+        do="Set GOS_FX_CACHE to a directory that can be written.",
+    )
 
-    A store that cannot be opened or is damaged is made anew: all of it can be.
-    """
+
+class _Store:
+    """Cycles by code in SQLite, for several processes at once."""
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self.path = config.cache_dir() / "mca.sqlite"
+
+    @staticmethod
+    def path() -> Path:
+        return config.cache_dir() / "mca.sqlite"
+
+    @classmethod
+    def discard(cls) -> None:
+        """Remove it, with what SQLite keeps beside it."""
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            cls.path().with_name(cls.path().name + suffix).unlink(missing_ok=True)
 
     def __enter__(self) -> _Store:
+        self.path().parent.mkdir(parents=True, exist_ok=True)
+        self.database = sqlite3.connect(self.path(), timeout=60)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.database = self._open()
-        except OSError as error:
-            raise EmulatorUnavailable(
-                f"the cache cannot be written: {error.strerror}",
-                where=str(self.path),
-                do="Set GOS_FX_CACHE to a directory that can be written.",
-            ) from error
-        except sqlite3.DatabaseError:
-            self.path.unlink(missing_ok=True)
-            self.database = self._open()
+            self.database.execute(
+                "CREATE TABLE IF NOT EXISTS block (model TEXT, code BLOB, cycles REAL, "
+                "simd INTEGER, words INTEGER, PRIMARY KEY (model, code)) WITHOUT ROWID"
+            )
+        except BaseException:
+            self.database.close()
+            raise
         return self
-
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self.path, timeout=60)
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS block (model TEXT, code BLOB, cycles REAL, "
-            "simd INTEGER, words INTEGER, PRIMARY KEY (model, code)) WITHOUT ROWID"
-        )
-        return database
 
     def __exit__(self, *_: object) -> None:
         self.database.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from gos_fx.emulator import tools
 from gos_fx.emulator.counts import Recording, read_recording
 from gos_fx.emulator.plugin import plugin
 from gos_fx.emulator.sysroot import emulation_of, sysroot
-from gos_fx.errors import EmulatorUnavailable, ProgramFailed
+from gos_fx.errors import EmulatorUnavailable, GosError, ProgramFailed
 from gos_fx.targets.target import Machine, Target
 
 # Threads that wait for work sleep at once instead of spinning: libgomp, libomp.
@@ -81,23 +82,37 @@ def record(
             ),
             *program,
         ]
-        stream = subprocess.PIPE if capture else None
+        status, said, errors = _execute(full, program[0], capture, timeout)
+        if status:
+            raise _failure(status, errors, program[0])
+        return Run(read_recording(out, program[0]), said, errors)
+
+
+def _execute(
+    full: Sequence[str], program: str, capture: bool, timeout: float | None
+) -> tuple[int, bytes, bytes]:
+    """Exit status and output; in a session of its own, to end all that it starts."""
+    stream = subprocess.PIPE if capture else None
+    with subprocess.Popen(
+        full,
+        stdin=subprocess.DEVNULL if capture else None,
+        stdout=stream,
+        stderr=stream,
+        start_new_session=True,
+    ) as process:
         try:
-            done = subprocess.run(
-                full,
-                stdin=subprocess.DEVNULL if capture else None,
-                stdout=stream,
-                stderr=stream,
-                check=False,
-                timeout=timeout,
-            )
+            said, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)
             raise ProgramFailed(
-                f"the emulated program took longer than {timeout:g} s", where=program[0]
+                f"the emulated program took longer than {timeout:g} s",
+                where=program,
+                do="Give it more time, or less to do.",
             ) from error
-        if done.returncode:
-            raise ProgramFailed(_reason(done), where=program[0], do=_advice(program[0]))
-        return Run(read_recording(out), done.stdout or b"", done.stderr or b"")
+        except BaseException:  # Ctrl-C does not reach another session
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, said or b"", errors or b""
 
 
 def cache_options(machine: Machine) -> list[str]:
@@ -112,20 +127,31 @@ def cache_options(machine: Machine) -> list[str]:
     return [f"line={machine.line_bytes}", *each]
 
 
-def _reason(done: subprocess.CompletedProcess[bytes]) -> str:
-    said = (done.stderr or b"").decode(errors="replace").splitlines()
+def _failure(status: int, errors: bytes, program: str) -> GosError:
+    said = errors.decode(errors="replace").splitlines()
     last = next((line for line in reversed(said) if line.strip()), "")
-    if "plugin" in last and "bad option" in last:
-        raise EmulatorUnavailable(f"qemu's plugin refuses its options: {last}")
-    status = f"signal {-done.returncode}" if done.returncode < 0 else done.returncode
-    return f"the emulated program failed ({status}): {last or 'no message'}"
+    if "gos_fx plugin: bad option" in last:
+        return EmulatorUnavailable(f"qemu's plugin refuses its options: {last}")
+    qemu = tools.find_qemu()
+    if not tools.takes_plugins(qemu):
+        return EmulatorUnavailable(
+            f"{qemu} was built without plugins", do=tools.QEMU_INSTALL
+        )
+    how = signal.strsignal(-status) if status < 0 else f"exit status {status}"
+    end = f": {last}" if last else ""
+    return ProgramFailed(
+        f"the emulated program failed, {how}{end}", where=program, do=_advice(program)
+    )
 
 
 def _advice(program: str) -> str:
-    if not os.path.exists(program):
+    path = Path(program)
+    if not path.exists():
         return "There is no such file."
-    with open(program, "rb") as file:
-        head = file.read(20)
+    try:
+        head = path.open("rb").read(20)
+    except OSError as error:
+        return f"It cannot be read: {error.strerror}."
     if head[:4] != b"\x7fELF" or head[18:20] != b"\xb7\x00":
         return "It is not an executable for 64-bit ARM Linux."
     return ""

@@ -37,6 +37,12 @@ def qemu_version(qemu: Path) -> str:
     return match.group(1) if match else "unknown"
 
 
+@functools.cache
+def takes_plugins(qemu: Path) -> bool:
+    """Whether it was built with plugins; static builds are not."""
+    return "-plugin" in _output([str(qemu), "--help"])
+
+
 def find_llvm(name: str, version: int = LLVM) -> Path:
     """A program of this major version of LLVM: ``llvm-mca`` or ``llvm-mc``.
 
