@@ -34,6 +34,8 @@ class Emulated:
         latency_s, latency_error: seconds, and the half width in which the board's own
             latency is believed to be.
         source: what the constants were fitted on.
+        issue_model: what timed the blocks, with its version.
+        qemu, llvm: versions.
     """
 
     target: str
@@ -50,6 +52,7 @@ class Emulated:
     latency_s: float
     latency_error: float
     source: str
+    issue_model: str
     qemu: str
     llvm: str
 
@@ -160,6 +163,7 @@ def _emulated(
         latency_s=latency.seconds,
         latency_error=latency.error,
         source=emulation_of(clock.target).fit(threads).source,
+        issue_model=clock.timer.model,
         qemu=tools.qemu_version(tools.find_qemu()),
         llvm=clock.timer.version,
     )

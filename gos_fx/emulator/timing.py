@@ -1,6 +1,7 @@
 """From what was counted to seconds on the board, by the target's fitted constants.
 
-    cycles of a block = max(model, SIMD / simd_per_cycle, 64-bit words / load path)
+    cycles of a block = own pipeline's, or
+                        max(llvm-mca, SIMD / simd_per_cycle, 64-bit words / load path)
     seconds = issue * cycles of the busiest core / clock + line_s * lines
 
 See :class:`gos_fx.targets.target.Emulation` and ``Fit``.
@@ -74,7 +75,9 @@ class Clock:
     def __init__(self, target: Target) -> None:
         emulation = emulation_of(target)
         self.target, self.emulation = target, emulation
-        self.timer = BlockTimer(emulation.mca_cpu, emulation.llvm)
+        self.timer = BlockTimer(
+            emulation.mca_cpu, emulation.llvm, emulation.own_pipeline
+        )
         self._words_per_cycle = target.machine.load_bytes_per_cycle / _WORD
 
     def work(
@@ -121,6 +124,8 @@ class Clock:
         return {b: cycles.get(b, mean * (len(code[b]) // 4)) for b in executed}
 
     def _of(self, block: BlockCycles) -> float:
+        if self.emulation.own_pipeline:
+            return block.model  # it knows what is issued together
         simd = block.simd / self.emulation.simd_per_cycle
         return max(block.model, simd, block.words / self._words_per_cycle)
 

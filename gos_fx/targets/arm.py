@@ -76,8 +76,8 @@ ARM_A53 = register(
             qemu_cpu="cortex-a53",
             midr=0x410FD034,  # A53 TRM 4.3.1: r0p4, the revision of BCM2837
             hwcaps="fp asimd evtstrm crc32 cpuid",  # Raspberry Pi OS, 64 bit
-            # Not cortex-a53: its model charges in-order write-back stalls that the
-            # core does not have, and ranks tuned kernels below generic ones.
+            own_pipeline=True,
+            # What a calibration without our pipeline would use.
             mca_cpu="cortex-a55",
             llvm=19,
             simd_per_cycle=1.0,  # two 64-bit NEON halves; the A55 model issues two
@@ -148,6 +148,7 @@ _SDM845_BIG_EMULATION = Emulation(
     midr=0x516F802D,  # Qualcomm (0x51) part 0x802, Kryo 385 Gold, r6p13
     hwcaps="fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid "
     "asimdrdm lrcpc dcpop asimddp",
+    own_pipeline=False,
     mca_cpu="cortex-a57",  # LLVM times A57, A72, A73 and A75 alike
     llvm=19,
     simd_per_cycle=1.0,  # as fma_per_cycle

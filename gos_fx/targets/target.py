@@ -98,14 +98,16 @@ class Fit:
 class Emulation:
     """How a board is emulated, and how its time follows from what was counted.
 
-    A block of instructions takes the largest of: the cycles of ``llvm-mca
-    -mcpu=mca_cpu``, its 128-bit SIMD instructions divided by ``simd_per_cycle``, its
-    loaded bytes divided by the machine's ``load_bytes_per_cycle``.
+    A block of instructions takes the cycles of our own in-order pipeline, or the
+    largest of: the cycles of ``llvm-mca -mcpu=mca_cpu``, its 128-bit SIMD instructions
+    divided by ``simd_per_cycle``, its loaded bytes divided by the machine's
+    ``load_bytes_per_cycle``.
 
     Attributes:
         qemu_cpu: ``-cpu`` of qemu-aarch64.
         midr: Main ID register of the core, as the kernel shows it.
         hwcaps: features that the board's /proc/cpuinfo lists.
+        own_pipeline: the blocks are timed by :mod:`gos_fx.emulator.pipeline`.
         mca_cpu: LLVM's scheduling model.
         llvm: major version of LLVM that the fits belong to.
         simd_per_cycle: 128-bit SIMD instructions issued in one cycle.
@@ -116,6 +118,7 @@ class Emulation:
     qemu_cpu: str
     midr: int
     hwcaps: str
+    own_pipeline: bool
     mca_cpu: str
     llvm: int
     simd_per_cycle: float
