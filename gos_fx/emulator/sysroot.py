@@ -121,6 +121,7 @@ def _core_files(core: int, machine: Machine, emulation: Emulation) -> dict[str, 
         "topology/core_siblings_list": every,
         "topology/core_siblings": f"{(1 << machine.cores) - 1:x}",
         "topology/thread_siblings_list": f"{core}",
+        "topology/thread_siblings": f"{1 << core:x}",
         "cpu_capacity": "1024",
     }
     for name in ("cpuinfo", "scaling"):
@@ -141,9 +142,16 @@ def _core_files(core: int, machine: Machine, emulation: Emulation) -> dict[str, 
             "coherency_line_size": f"{machine.line_bytes}",
             "number_of_sets": f"{size // (ways * machine.line_bytes)}",
             "shared_cpu_list": shared,
+            "shared_cpu_map": f"{_mask(shared):x}",
         }
         files |= {f"cache/index{i}/{name}": text for name, text in cache.items()}
     return files
+
+
+def _mask(cores: str) -> int:
+    """``0-3`` or ``2`` as bits."""
+    first, _, last = cores.partition("-")
+    return sum(1 << core for core in range(int(first), int(last or first) + 1))
 
 
 def _has_libraries(root: Path) -> bool:
