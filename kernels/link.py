@@ -83,3 +83,26 @@ def program(
         ],
         stage="compile driver",
     )
+
+
+def library(
+    source: Path, output: Path, triple: str | None, includes: Sequence[Path]
+) -> None:
+    """Compile one C++ file to a shared library; undefined symbols stay so.
+
+    The file must not need the C++ library.
+
+    Raises:
+        CompileError: the compiler or the linker failed.
+    """
+    zig(
+        [
+            "cc",
+            *target_arguments(triple),
+            *("-std=c++17", "-fno-exceptions", "-fno-rtti", "-nostdlib++", "-O2"),
+            *(f"-I{path}" for path in includes),
+            *("-shared", "-fPIC", "-s", "-x", "c++", str(source)),
+            *("-o", str(output)),
+        ],
+        stage="compile library",
+    )

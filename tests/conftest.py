@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,3 +28,15 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"GOS_FX_REQUIRE_QEMU=1, but the test was skipped: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def rpc_farm() -> Iterator[Any]:
+    """Starts real trackers and servers of TVM's RPC: see rpc_farm.py."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import rpc_farm as module
+
+    sys.path.pop(0)
+    farm = module.Farm()
+    yield farm
+    farm.close()
