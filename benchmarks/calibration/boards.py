@@ -12,6 +12,7 @@ from gos_fx.emulator.calibrate import Calibration, Constants, Program, calibrate
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER / "ncnn_boards.csv"
+PUBLISHED = FOLDER / "ncnn_published.csv"
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def measure(
     run = record(
         program, target, plugin_region, guest=guest, capture=capture, timeout=timeout
     )
-    found = _region(run.recording, call) if region != "whole" else None
+    found = clock_region(run.recording, call) if region != "whole" else None
     if found is None and region not in ("auto", "whole"):
         raise ProgramFailed(
             f"no thread of the program calls clock_gettime {call + 1} times",
@@ -124,7 +124,7 @@ def measure(
     )
 
 
-def _region(recording: Recording, call: int) -> list[Segment] | None:
+def clock_region(recording: Recording, call: int) -> list[Segment] | None:
     """Segments between calls ``call`` and ``call + 1`` of the first thread that makes
     both; None where there is none."""
     opened: dict[int, int] = {}
