@@ -44,9 +44,13 @@ def command(
             not emulated.
     """
     cpu = emulation_of(target).qemu_cpu
+    # qemu takes a comma for the end of a variable; what it inherits, it hands on.
+    variables = [f"{name}={value}" for name, value in (guest or {}).items()]
+    inherited = [each for each in variables if "," in each]
+    given = [part for each in variables if "," not in each for part in ("-E", each)]
+    before = ["env", *inherited] if inherited else []
     fixed = [str(tools.find_qemu()), "-cpu", cpu, "-L", str(sysroot(target))]
-    set_ = [part for k, v in (guest or {}).items() for part in ("-E", f"{k}={v}")]
-    return [*fixed, *set_, *options]
+    return [*before, *fixed, *given, *options]
 
 
 def record(
@@ -75,11 +79,10 @@ def record(
         out = Path(folder) / "counts"
         options = [str(plugin()), f"out={out}", f"region={region}"]
         options += cache_options(target.machine)
+        joined = ",".join(option.replace(",", ",,") for option in options)
         full = [
             *tools.fixed_addresses(),
-            *command(
-                target, {**_WAITING, **(guest or {})}, "-plugin", ",".join(options)
-            ),
+            *command(target, {**_WAITING, **(guest or {})}, "-plugin", joined),
             *program,
         ]
         status, said, errors = _execute(full, program[0], capture, timeout)
