@@ -23,8 +23,9 @@ from gos_fx.evolve.task import (
     squared_error,
     top1,
 )
+from gos_fx.latency.choice import choose
 from gos_fx.latency.profile import Profile, profile_network
-from gos_fx.latency.source import open_source
+from gos_fx.latency.source import Source, open_source
 from gos_fx.passes.make_opaque import make_opaque
 from gos_fx.passes.operators import Operator
 from gos_fx.passes.serialize import network_to_json
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
     from gos_fx.compiled import CompiledModel
 
-_CONSTRAINTS = ("latency", "parameters", "memory")
 _GENERATED_BATCHES, _GENERATED_BATCH = 8, 16
 
 
@@ -69,7 +69,7 @@ def optimize(
     iterations: int = 50,
     population: int = 12,
     time_budget: float | None = None,
-    latency_source: str = "auto",
+    latency_source: str | Source = "auto",
     threads: int | None = None,
     run_dir: str | Path | None = None,
     resume: bool = False,
@@ -94,14 +94,22 @@ def optimize(
         loss: ``loss(outputs, targets)``; cross entropy unless given.
         metric: ``metric(outputs, targets)``, one value for each sample or one for the
             batch; top-1 accuracy unless given. ``metric_mode`` is "max" or "min".
-        constraints: upper limits for "latency" (s), "parameters" and "memory" (bytes);
-            the search ends as soon as all hold.
+        objectives: what is minimised: "latency" and "parameters", and, if named,
+            "memory" (bytes, foreseen) and "energy" (joules, modelled).
+        constraints: upper limits for "latency" (s), "parameters", "memory" (bytes) and
+            "energy" (J); the search ends as soon as all hold.
         only, exclude: module names, patterns (``layer4.*``) or types of the leading
             module of an operator.
         max_replacements: at most so many operators are replaced.
         similar: at most so many operators of one template are replaced together.
         iterations, population: generations for each replacement, and their size.
         time_budget: seconds; the search stops at the next end of a generation.
+        latency_source: "analytical", or a source that measures: "emulator", "board",
+            "host" (or one that you opened). Candidates are always filtered by the
+            analytical model; what measures finds the slowest operators, judges the
+            finalists of each group, and the original and the result as a whole.
+            "auto" takes the best of board, emulator and host that is there, or none
+            of them; ``gos.facts`` says which, and why where nothing confirms.
         threads: of the target; all cores of the cluster unless given.
         run_dir: the result is saved there; :func:`load` reads it back.
         seed: of every random choice.
@@ -113,7 +121,8 @@ def optimize(
     resolved = target_table.get(target)
     checks.check_model(model)
     checks.check_epsilon(epsilon)
-    _check_options(objectives, constraints, metric_mode, latency_source, resume)
+    objectives = checks.check_objectives(objectives, constraints or {}, resolved)
+    _check_options(metric_mode, resume)
     checks.check_limits(
         max_replacements=max_replacements,
         similar=similar,
@@ -130,7 +139,9 @@ def optimize(
     inputs = checks.find_example_inputs(model, example_inputs, eval_data, train_data)
     run_once(model, inputs)
     task = _task(model, inputs, train_data, eval_data, loss, metric, metric_mode, seed)
+    latencies = choose(latency_source, resolved, threads)
     options = Options(
+        objectives=objectives,
         epsilon=epsilon,
         constraints=dict(constraints or {}),
         max_replacements=max_replacements,
@@ -143,9 +154,8 @@ def optimize(
     )
     facts = {
         "target": resolved.name,
-        "threads": threads or resolved.threads,
-        "latency_source": "analytical",
-        "latency_confirmed": False,
+        "threads": latencies.analytical.threads,
+        "objectives": list(objectives),
         "seed": seed,
         "epsilon": epsilon,
         "metric": task.name,
@@ -162,6 +172,7 @@ def optimize(
         task,
         resolved,
         options,
+        latencies=latencies,
         wanted=_filter(model, only, exclude),
         executor=executor,
         progress=progress,
@@ -187,14 +198,15 @@ def profile(
     target: str | Target,
     *,
     example_inputs: Any = None,
-    source: str = "analytical",
+    source: str | Source = "analytical",
     threads: int | None = None,
 ) -> Profile:
     """Latency, parameters and memory of each operator on a target.
 
     Args:
         source: "analytical" needs no tool; "emulator", "board" and "host" measure the
-            compiled network. Their errors stand beside the numbers.
+            compiled network. Their errors stand beside the numbers. Or a source that
+            you opened, whose target and threads count.
 
     Raises:
         GosError: unknown target or source, a model that cannot be traced or run, or
@@ -203,7 +215,9 @@ def profile(
     resolved = target_table.get(target)
     checks.check_model(model)
     inputs = checks.find_example_inputs(model, example_inputs)
-    opened = open_source(source, resolved, threads)
+    opened = source
+    if isinstance(opened, str):
+        opened = open_source(opened, resolved, threads)
     return profile_network(prepare(model, inputs), opened, inputs)
 
 
@@ -258,28 +272,9 @@ def lower(model: nn.Module, example_inputs: Any) -> Any:
     )
 
 
-def _check_options(
-    objectives: Sequence[str],
-    constraints: Mapping[str, float] | None,
-    metric_mode: str,
-    latency_source: str,
-    resume: bool,
-) -> None:
-    if tuple(objectives) != ("latency", "parameters"):
-        raise NotBuiltYet(
-            f"the objectives {tuple(objectives)} are not built yet",
-            where="objectives",
-            do="this version minimises ('latency', 'parameters')",
-        )
-    checks.check_constraints(constraints or {}, _CONSTRAINTS)
+def _check_options(metric_mode: str, resume: bool) -> None:
     if metric_mode not in ("max", "min"):
         raise BadOption(f"metric_mode={metric_mode!r}", "metric_mode", "max or min")
-    if latency_source not in ("auto", "analytical"):
-        raise NotBuiltYet(
-            f"the latency source {latency_source!r} is not built yet",
-            where="latency_source",
-            do="this version has 'analytical'; 'auto' takes it",
-        )
     if resume:
         raise NotBuiltYet(
             "resuming a run is not built yet",

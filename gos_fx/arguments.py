@@ -138,7 +138,7 @@ def load_constraints(texts: Sequence[str]) -> dict[str, float]:
             raise BadOption(
                 f"{text!r} is not a constraint",
                 where="--constraint",
-                do="write latency=SECONDS, parameters=N or memory=BYTES",
+                do="write latency=SECONDS, parameters=N, memory=BYTES or energy=JOULES",
             ) from error
     return found
 

@@ -20,7 +20,10 @@ from gos_fx.errors import (
     TrainingModeError,
     UnwritableRunDirectory,
 )
+from gos_fx.evolve.fitness import DEFAULT_OBJECTIVES, OBJECTIVES
+from gos_fx.latency.energy import EnergyModel
 from gos_fx.passes.trace import as_arguments, run_once
+from gos_fx.targets.target import Target
 
 
 def check_model(model: nn.Module) -> None:
@@ -141,22 +144,45 @@ def check_limits(**limits: float | None) -> None:
             )
 
 
-def check_constraints(constraints: Mapping[str, float], known: Sequence[str]) -> None:
-    """Raises BadOption for an unknown name or a limit that is no positive number."""
+def check_objectives(
+    objectives: Sequence[str], constraints: Mapping[str, float], target: Target
+) -> tuple[str, ...]:
+    """The objectives in their order; constraints have the same names.
+
+    Raises:
+        BadOption: an unknown name, the paper's two are not among the objectives, a
+            limit that is no positive number, or energy where nothing is known of it.
+    """
+    for where, names in (("objectives", objectives), ("constraints", constraints)):
+        for name in [names] if isinstance(names, str) else names:
+            if name not in OBJECTIVES:
+                raise BadOption(
+                    f"there is no {where[:-1]} {name!r}",
+                    where=where,
+                    do=f"use {', '.join(OBJECTIVES)}",
+                )
+            if name == "energy":
+                EnergyModel(target)  # says what is missing
+    if isinstance(objectives, str) or not set(DEFAULT_OBJECTIVES) <= set(objectives):
+        raise BadOption(
+            f"the objectives {objectives!r} lack one of {DEFAULT_OBJECTIVES}",
+            where="objectives",
+            do="name both, and memory or energy if you want",
+        )
+    check_constraints(constraints)
+    return tuple(name for name in OBJECTIVES if name in objectives)
+
+
+def check_constraints(constraints: Mapping[str, float]) -> None:
+    """Raises BadOption for a limit that is no positive number."""
     for name, limit in constraints.items():
-        if name not in known:
-            raise BadOption(
-                f"there is no constraint {name}",
-                where="constraints",
-                do=f"use {', '.join(known)}",
-            )
         if not isinstance(limit, int | float) or not (
             math.isfinite(limit) and limit > 0
         ):
             raise BadOption(
                 f"{name}={limit!r} is not a positive number",
                 where="constraints",
-                do="latency is in seconds, memory in bytes",
+                do="latency is in seconds, memory in bytes, energy in joules",
             )
 
 

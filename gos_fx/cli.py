@@ -207,8 +207,16 @@ def _optimize_options(parser: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=LIMIT",
-        help="latency=SECONDS, parameters=N or memory=BYTES; may be repeated",
+        help="latency=SECONDS, parameters=N, memory=BYTES or energy=JOULES; may be "
+        "repeated",
     )
+    add(
+        "--objectives",
+        metavar="NAMES",
+        default="latency,parameters",
+        help="what is minimised, also memory and energy (default: latency,parameters)",
+    )
+    _source_option(parser, "--latency-source", "auto", ", or the best of them")
     add("--run-dir", metavar="DIR", help="gets the network and its report")
 
 

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,18 +16,19 @@ from torch import fx, nn
 from gos_fx.errors import InfeasibleConstraints
 from gos_fx.evolve.engine import SearchLog, SearchOptions, evolve
 from gos_fx.evolve.evaluator import Evaluator, Gates, Limits
-from gos_fx.evolve.fitness import Individual
+from gos_fx.evolve.fitness import DEFAULT_OBJECTIVES, Evaluation, Individual
 from gos_fx.evolve.selection import select
 from gos_fx.evolve.task import Score, Task
 from gos_fx.evolve.training import FineTuning, LocalFit
 from gos_fx.ir.verifier import Bounds
-from gos_fx.latency.analytical import AnalyticalSource
-from gos_fx.latency.model import uncertainty
-from gos_fx.latency.profile import Profile, profile_network
+from gos_fx.latency.choice import Chosen, SourceLost
+from gos_fx.latency.profile import Profile
+from gos_fx.measuring import Measuring
 from gos_fx.passes.emit import emit_operator, replace_operators
 from gos_fx.passes.fold_batch_norm import fold_batch_norm
 from gos_fx.passes.operators import Operator, find_operators
 from gos_fx.passes.trace import ExampleInputs, trace
+from gos_fx.points import composed, front_of, judge, replacement_of, winner
 from gos_fx.result import Measures, OptimizationResult, Point, Replacement
 from gos_fx.targets.target import Target
 
@@ -42,6 +43,8 @@ class Options:
 
     ``worth``: share of the model's latency below which a group of operators is not
     searched once the model is deployable; the whole gain would be within the error.
+    ``finalists``: at most so many of a group's front are measured, where a source
+    measures; the others are dropped.
     """
 
     epsilon: float = 0.01
@@ -49,6 +52,8 @@ class Options:
     max_replacements: int = 10
     similar: int = 4
     worth: float = 0.05
+    finalists: int = 8
+    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     time_budget: float | None = None
     threads: int | None = None
     seed: int = 0
@@ -79,6 +84,7 @@ class Optimization:
         target: Target,
         options: Options,
         *,
+        latencies: Chosen,
         wanted: Callable[[Operator], bool] = lambda operator: True,
         executor: Executor | None = None,
         progress: Progress | None = None,
@@ -87,7 +93,8 @@ class Optimization:
     ) -> None:
         self.started = time.monotonic() if started is None else started
         self.task, self.target, self.options = task, target, options
-        self.source = AnalyticalSource(target, options.threads)
+        self.latencies = latencies
+        self.measuring = Measuring(latencies, target, example_inputs)
         self.executor, self.progress = executor, progress
         self.facts = dict(facts or {})
         self.original = prepare(model, example_inputs)
@@ -103,7 +110,8 @@ class Optimization:
         self.replacements: list[Replacement] = []
         self.history: list[dict[str, Any]] = []
         self.logbook: list[dict[str, Any]] = []
-        self.baseline = self._measure(self.first_score)
+        self.profile = self.measuring.first_profile(self.network)
+        self.baseline = self._measures(self.first_score)
         self.points = [Point(self.baseline, ())]
 
     def run(self) -> OptimizationResult:
@@ -128,7 +136,7 @@ class Optimization:
     def result(self) -> OptimizationResult:
         """The front of everything that was found feasible."""
         last = self._last()
-        front = _front(self.points, last)
+        front = front_of(self.points, last, self.options.objectives)
         chosen = front.index(last)
         if missing := self._violated(front[chosen].measures):
             best = front[chosen].measures
@@ -138,6 +146,10 @@ class Optimization:
                 do=f"the best has {best.latency} and {best.parameters} parameters; "
                 "raise epsilon, iterations or max_replacements",
             )
+        self.facts |= self.latencies.facts()
+        self.facts["latency_confirmed"] = (
+            self.baseline.confirmed and last.measures.confirmed
+        )
         return OptimizationResult(
             self.original,
             self.baseline,
@@ -157,12 +169,24 @@ class Optimization:
     def _operators(self) -> tuple[Operator, ...]:
         return find_operators(self.network)
 
-    def _profile(self) -> Profile:
-        return profile_network(self.network, self.source, ())
+    def _measures(self, score: Score) -> Measures:
+        """Of the network as it is now, whose profile is known."""
+        return self.measuring.measures(self.network, self.profile, score.value)
 
-    def _measure(self, score: Score) -> Measures:
-        parameters = sum(p.numel() for p in self.network.parameters())
-        return Measures(self._profile().latency, parameters, score.value)
+    def _restate(self) -> None:
+        """All numbers by the model, after the source that measured was lost."""
+        everyone = [r for point in self.points for r in point.replacements]
+        new = self.measuring.renew([*everyone, *self.replacements])
+        self.replacements = [new[id(r)] for r in self.replacements]
+        self.points = [
+            self.measuring.modelled(
+                self.original,
+                replace(p, replacements=tuple(new[id(r)] for r in p.replacements)),
+            )
+            for p in self.points
+        ]
+        self.baseline = self.points[0].measures
+        self.profile = self.measuring.profile(self.network)
 
     def _replaced(self) -> int:
         return sum(len(r.operators) for r in self.replacements)
@@ -182,15 +206,12 @@ class Optimization:
 
     def _violated(self, measures: Measures) -> list[str]:
         limits = self.options.constraints
-        have = {
-            "latency": measures.latency.seconds,
-            "parameters": measures.parameters,
-            "memory": self._profile().memory_bytes,
-        }
-        return [f"{k} <= {limits[k]:g}" for k in limits if have[k] > limits[k]]
+        return [
+            f"{k} <= {limits[k]:g}" for k in limits if measures.value(k) > limits[k]
+        ]
 
     def _select(self) -> tuple[Operator, ...]:
-        profile = self._profile()
+        profile = self.profile
         deployable = self._deployable(profile)
         room = self.options.max_replacements - self._replaced()
         group = select(
@@ -234,6 +255,7 @@ class Optimization:
             polishing=options.polishing,
             gates=options.gates,
             limits=options.limits,
+            objectives=options.objectives,
         )
         names = [op.name for op in group]
         front, log = evolve(
@@ -244,39 +266,58 @@ class Optimization:
             executor=self.executor,
             progress=lambda record: self._report(round_, names, record),
         )
-        winner = _winner(front, evaluator, self._deployable(self._profile()))
-        if winner is not None:
-            winner.evaluation = evaluator.polish(winner.graph, winner.evaluation)
-        self._note(names, front, log, winner)
-        before = self._last().measures
-        for individual in front:
-            replacement = _replacement(group, evaluator, individual)
-            if individual.graph == evaluator.original:
+        judged, before, unmeasured = self._judge(front, evaluator)
+        best = winner(judged, before, self._deployable(self.profile))
+        if best is not None:
+            best.evaluation = evaluator.polish(best.graph, best.evaluation)
+        self._note(names, judged, log, best, unmeasured)
+        last = self._last().measures
+        share = self._share(group)
+        for individual in judged:
+            if individual.graph == evaluator.original or individual is best:
                 continue
-            point = self._point(before, evaluator, individual, replacement)
+            replacement = replacement_of(evaluator, individual, before)
+            point = self._point(last, share, evaluator, individual, before, replacement)
             self.points.append(point)
-            if individual is winner:
-                self._replace(group, replacement, point)
+        if best is not None:
+            self._replace(group, replacement_of(evaluator, best, before))
+
+    def _judge(
+        self, front: list[Individual], evaluator: Evaluator
+    ) -> tuple[list[Individual], Evaluation, dict[str, str]]:
+        try:
+            return judge(front, evaluator, self.latencies, self.options.finalists)
+        except SourceLost:
+            self._restate()
+            return judge(front, evaluator, self.latencies, self.options.finalists)
+
+    def _share(self, group: tuple[Operator, ...]) -> float:
+        """Part of the network's latency that a group takes."""
+        return sum(self.profile.share(self.profile.row(op.name)) for op in group)
 
     def _point(
         self,
-        before: Measures,
+        last: Measures,
+        share: float,
         evaluator: Evaluator,
         individual: Individual,
+        before: Evaluation,
         replacement: Replacement,
     ) -> Point:
-        found = individual.evaluation
-        assert found.latency is not None
-        rest = before.latency.seconds - evaluator.before.seconds
-        share = (rest + found.latency.seconds) / before.latency.seconds
-        latency = before.latency.scaled(share)
-        parameters = before.parameters - evaluator.parameters_before + found.parameters
-        measures = Measures(latency, parameters, found.metric)
+        found, graph = individual.evaluation, individual.graph
+        latency = composed(last.latency, share, before, found)
+        parameters = last.parameters - before.parameters + found.parameters
+        operators = evaluator.costs.placed(graph)
+        measures = Measures(
+            latency,
+            parameters,
+            found.metric,
+            evaluator.costs.memory(graph),
+            self.measuring.energy(self.network, operators, latency),
+        )
         return Point(measures, (*self.replacements, replacement))
 
-    def _replace(
-        self, group: tuple[Operator, ...], replacement: Replacement, point: Point
-    ) -> None:
+    def _replace(self, group: tuple[Operator, ...], replacement: Replacement) -> None:
         modules = [
             emit_operator(replacement.after, bindings, weights)
             for bindings, weights in zip(
@@ -284,15 +325,18 @@ class Optimization:
             )
         ]
         pairs = list(zip(group, modules, strict=True))
-        self.network = replace_operators(self.network, pairs)
-        self.network.requires_grad_(False)
+        network = replace_operators(self.network, pairs)
+        network.requires_grad_(False)
+        score = self.task.score(network)
+        try:
+            profile = self.measuring.profile(network)
+        except SourceLost:
+            self._restate()
+            replacement = self.measuring.renew([replacement])[id(replacement)]
+            profile = self.measuring.profile(network)
+        self.network, self.score, self.profile = network, score, profile
         self.replacements.append(replacement)
-        self.score = self.task.score(self.network)
-        self.points.remove(point)
-        measured = Measures(
-            self._profile().latency, point.measures.parameters, self.score.value
-        )
-        self.points.append(Point(measured, tuple(self.replacements)))
+        self.points.append(Point(self._measures(score), tuple(self.replacements)))
 
     def _report(self, round_: int, names: list[str], record: dict[str, Any]) -> None:
         entry = {"round": round_, "operators": names, **record}
@@ -305,73 +349,20 @@ class Optimization:
         names: list[str],
         front: list[Individual],
         log: SearchLog,
-        winner: Individual | None,
+        best: Individual | None,
+        unmeasured: dict[str, str],
     ) -> None:
         self.history.append(
             {
                 "operators": names,
-                "replaced": winner is not None,
+                "replaced": best is not None,
                 "front": len(front),
+                "unmeasured": dict(sorted(unmeasured.items())),
                 "proposed": dict(sorted(log.proposed.items())),
                 "accepted": dict(sorted(log.accepted.items())),
                 "refusals": dict(log.refusals.most_common(20)),
             }
         )
-
-
-def _winner(
-    front: list[Individual], evaluator: Evaluator, deployable: bool
-) -> Individual | None:
-    """The fastest point (the smallest while not deployable) that gains more than its
-    error; None keeps the operator."""
-    gaining = []
-    for individual in front:
-        found = individual.evaluation
-        assert found.latency is not None
-        gain = evaluator.before.seconds - found.latency.seconds
-        if deployable and gain > uncertainty(evaluator.before, found.latency):
-            gaining.append(individual)
-        if not deployable and found.parameters < evaluator.parameters_before:
-            gaining.append(individual)
-    if not gaining:
-        return None
-    key = (0, 1) if deployable else (1, 0)
-    return min(gaining, key=lambda i: tuple(i.fitness.values[k] for k in key))
-
-
-def _replacement(
-    group: tuple[Operator, ...], evaluator: Evaluator, individual: Individual
-) -> Replacement:
-    found = individual.evaluation
-    assert found.latency is not None
-    return Replacement(
-        operators=tuple(op.name for op in group),
-        modules=tuple(op.modules for op in group),
-        before=evaluator.original,
-        after=individual.graph,
-        bindings=tuple(dict(op.bindings) for op in group),
-        weights=found.weights,
-        latency_before=evaluator.before,
-        latency_after=found.latency,
-    )
-
-
-def _front(points: list[Point], chosen: Point) -> tuple[Point, ...]:
-    """What none beats in both latency and parameters, the fastest first.
-
-    The chosen point stays in it, also where a gain within the error beats it.
-    """
-
-    def key(point: Point) -> tuple[float, int]:
-        return point.measures.latency.seconds, point.measures.parameters
-
-    kept: list[Point] = []
-    smallest = float("inf")
-    for point in sorted(points, key=key):
-        if point is chosen or key(point)[1] < smallest:
-            kept.append(point)
-            smallest = min(smallest, key(point)[1])
-    return tuple(kept)
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gos_fx.errors import BadOption
 from gos_fx.evolve.fitness import Weights
 from gos_fx.ir.graph import Graph
+from gos_fx.latency.energy import EnergyEstimate
 from gos_fx.latency.model import Estimate
 from gos_fx.passes.emit import emit_operator, replace_operators
 from gos_fx.passes.operators import Operator, find_operators
@@ -23,11 +24,32 @@ _PRESERVED = "_user_preserved_attributes"
 
 @dataclass(frozen=True)
 class Measures:
-    """A network's latency on the target, trainable parameters and metric."""
+    """A network's latency on the target, trainable parameters and metric.
+
+    ``memory_bytes`` is what the search foresees of weights, live activations and
+    scratch memory; ``energy`` is modelled, None where the target has no constants.
+    ``confirmed``: the latency was measured on this network as a whole. Else it is put
+    together from its operators.
+    """
 
     latency: Estimate
     parameters: int
     metric: float
+    memory_bytes: int | None = None
+    energy: EnergyEstimate | None = None
+    confirmed: bool = False
+
+    def value(self, objective: str) -> float:
+        """What is minimised, by name; infinite where it is not known."""
+        if objective == "latency":
+            return self.latency.seconds
+        if objective == "parameters":
+            return float(self.parameters)
+        if objective == "memory" and self.memory_bytes is not None:
+            return float(self.memory_bytes)
+        if objective == "energy" and self.energy is not None:
+            return self.energy.joules
+        return float("inf")
 
 
 @dataclass(frozen=True)
@@ -62,6 +84,7 @@ class Replacement:
             "schedule_only": self.schedule_only,
             "latency_before_s": self.latency_before.seconds,
             "latency_after_s": self.latency_after.seconds,
+            "latency_source": self.latency_after.source,
         }
 
 
@@ -77,8 +100,8 @@ class Point:
 class OptimizationResult:
     """Attribute ``gos`` of an optimized network.
 
-    ``pareto_front`` holds the networks that none beats in latency and parameters, the
-    fastest first; ``chosen`` is the index of this one. ``facts`` records target,
+    ``pareto_front`` holds the networks that none beats in all objectives, the fastest
+    first; ``chosen`` is the index of this one. ``facts`` records target,
     threads, seed, epsilon, versions and the like; ``logbook`` one entry for each
     generation.
     """
@@ -174,12 +197,18 @@ class OptimizationResult:
 
 
 def measures_to_json(measures: Measures) -> dict[str, Any]:
+    energy = measures.energy
     return {
         "latency_s": measures.latency.seconds,
         "latency_error": measures.latency.error,
         "latency_source": measures.latency.source,
+        "latency_confirmed": measures.confirmed,
         "parameters": measures.parameters,
         "metric": measures.metric,
+        "memory_bytes": measures.memory_bytes,
+        "energy_j": None if energy is None else energy.joules,
+        "energy_error": None if energy is None else energy.error,
+        "energy_source": None if energy is None else energy.source,
     }
 
 

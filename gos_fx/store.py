@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from gos_fx import instructions  # noqa: F401  (fills the instruction table)
 from gos_fx.errors import DamagedRunDirectory, GosError, UnwritableRunDirectory
 from gos_fx.ir.parser import parse
+from gos_fx.latency.energy import EnergyEstimate
 from gos_fx.latency.model import Estimate
 from gos_fx.passes.serialize import network_from_json, network_to_json
 from gos_fx.result import Measures, OptimizationResult, Point, Replacement
@@ -164,12 +166,23 @@ def _measures_to_json(m: Measures) -> dict[str, Any]:
         "latency": _estimate_to_json(m.latency),
         "parameters": m.parameters,
         "metric": m.metric,
+        "memory_bytes": m.memory_bytes,
+        "energy": None if m.energy is None else asdict(m.energy),
+        "confirmed": m.confirmed,
     }
 
 
 def _measures_from_json(data: dict[str, Any]) -> Measures:
     latency = _estimate_from_json(data["latency"])
-    return Measures(latency, int(data["parameters"]), float(data["metric"]))
+    memory, energy = data.get("memory_bytes"), data.get("energy")  # older runs: none
+    return Measures(
+        latency,
+        int(data["parameters"]),
+        float(data["metric"]),
+        None if memory is None else int(memory),
+        None if energy is None else EnergyEstimate(**energy),
+        bool(data.get("confirmed", False)),
+    )
 
 
 def _estimate_to_json(e: Estimate) -> dict[str, Any]:

@@ -95,19 +95,27 @@ def show_profile(out: Console, found: Found) -> None:
         )
 
 
+def _more(measures: Found, objective: str) -> str:
+    if objective == "memory":
+        return megabytes(measures["memory_bytes"])
+    return f"{1e3 * measures['energy_j']:.4g} mJ ({measures['energy_source']})"
+
+
 def show_result(out: Console, found: Found) -> None:
+    more = [name for name in found["objectives"] if name in ("memory", "energy")]
     rows = [
         (
             name,
             milliseconds(found[name]["latency_s"]),
             milliseconds(found[name]["latency_error"]),
             f"{found[name]['parameters']:,}",
+            *(_more(found[name], objective) for objective in more),
             f"{found[name]['metric']:.4f}",
         )
         for name in ("baseline", "optimized")
     ]
     title = f"{found['target']}, {found['threads']} threads, {found['latency_source']}"
-    columns = ("|", "ms", "+- ms", "parameters", found["metric"])
+    columns = ("|", "ms", "+- ms", "parameters", *more, found["metric"])
     out.print(table(title, columns, rows))
     replaced = [
         (
@@ -121,6 +129,9 @@ def show_result(out: Console, found: Found) -> None:
     names = ("replaced|", "ms before", "ms after", "by|")
     out.print(table("", names, replaced) if replaced else "Nothing was replaced.")
     out.print(f"{found['speedup']:.2f} times as fast.")
+    if not found["latency_confirmed"]:
+        reason = found.get("latency_unconfirmed", "the result was not measured")
+        out.print(f"No measurement confirms this: {reason.rstrip('.')}.")
     if not found["accuracy_measured"]:
         out.print(
             "Accuracy was not measured: without --data, fidelity to the original's own "

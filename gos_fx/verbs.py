@@ -95,6 +95,8 @@ def optimize(arguments: argparse.Namespace) -> Outcome:
             max_replacements=arguments.max_replacements,
             iterations=arguments.iterations,
             population=arguments.population,
+            objectives=tuple(arguments.objectives.split(",")),
+            latency_source=arguments.latency_source,
             time_budget=arguments.time_budget,
             threads=arguments.threads,
             run_dir=arguments.run_dir,

@@ -161,7 +161,7 @@ def _tensor_bytes(ty: Any) -> int:
         return sum(_tensor_bytes(field) for field in ty.fields)
     if not isinstance(ty, relax.TensorType) or ty.shape is None:
         return 0
-    return _product(ty.shape.values) * DataType(str(ty.dtype)).itemsize
+    return _product(ty.shape.values) * int(DataType(str(ty.dtype)).itemsize)
 
 
 def _product(values: Any) -> int:

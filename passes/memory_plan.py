@@ -175,4 +175,5 @@ def _scratch(kernel: Kernel, graph: Graph) -> int:
         return 0
     shape = cast("tuple[int, ...]", graph.types[anchor.operands[0]].shape)
     batch, channels, height, width = (*shape[:2], *shape[2:])
-    return 4 * batch * channels * (height + top + bottom) * (width + left + right)
+    rows, columns = height + int(top + bottom), width + int(left + right)
+    return 4 * batch * channels * rows * columns

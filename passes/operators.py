@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -52,7 +53,7 @@ class Operator:
             if self.template is not None and self.template.types[name].role == "weight"
         )
 
-    @property
+    @cached_property
     def concrete(self) -> Graph:
         """The instruction graph with this site's sizes.
 

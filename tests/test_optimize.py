@@ -64,6 +64,7 @@ SMALL: dict[str, Any] = {
     "similar": 2,
     "epsilon": 0.8,
     "exclude": ["pre"],
+    "latency_source": "analytical",
 }
 
 
@@ -243,6 +244,7 @@ def test_without_data_fidelity_decides(model: nn.Module) -> None:
         population=4,
         max_replacements=1,
         epsilon=0.2,
+        latency_source="analytical",
     )
     assert not small.gos.facts["accuracy_measured"]
     assert small.gos.facts["metric"] == "fidelity"
@@ -270,7 +272,13 @@ def test_several_inputs_and_outputs() -> None:
     model = TwoInTwoOut().eval()
     inputs = {"image": torch.randn(1, 3, 8, 8), "depth": torch.randn(1, 2, 8, 8)}
     small = gos_fx.optimize(
-        model, "arm_a53", example_inputs=inputs, iterations=1, population=4, epsilon=0.5
+        model,
+        "arm_a53",
+        example_inputs=inputs,
+        iterations=1,
+        population=4,
+        epsilon=0.5,
+        latency_source="analytical",
     )
     first, second = small(**inputs)
     assert first.shape == (1, 8) and second["map"].shape == (1, 8, 8, 8)

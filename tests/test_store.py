@@ -47,6 +47,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
         population=4,
         max_replacements=2,
         run_dir=directory,
+        latency_source="analytical",
     )
     return directory, small
 

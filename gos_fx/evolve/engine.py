@@ -16,7 +16,7 @@ from deap import base, tools
 from gos_fx.errors import BadOption
 from gos_fx.evolve.crossover import cross
 from gos_fx.evolve.evaluator import Evaluator
-from gos_fx.evolve.fitness import Evaluation, Individual
+from gos_fx.evolve.fitness import Evaluation, Individual, dominates
 from gos_fx.evolve.mutations import mutate
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.rewriter import Refusal
@@ -110,12 +110,10 @@ class _Search:
 
     def original(self) -> Individual:
         graph = self.evaluator.original
-        evaluation = Evaluation(
-            "",
+        evaluation = replace(
             self.evaluator.before,
-            self.evaluator.parameters_before,
-            self.evaluator.current.value,
-            tuple(dict(op.weights) for op in self.evaluator.operators),
+            metric=self.evaluator.current.value,
+            weights=tuple(dict(op.weights) for op in self.evaluator.operators),
         )
         self.seen[graph.digest] = evaluation
         return self._individual(graph, evaluation)
@@ -160,7 +158,7 @@ class _Search:
             screened = self.evaluator.screen(child)
             if not screened.feasible:
                 self.seen[child.digest] = screened
-            elif any(_beats(other.evaluation, screened) for other in population):
+            elif self._beaten(screened, population):
                 screened = replace(screened, reason="a feasible candidate dominates it")
             if not screened.feasible:
                 self.log.refusals[_kind(screened.reason)] += 1
@@ -195,7 +193,11 @@ class _Search:
             known = self.learned[graph.without_schedule().digest]
             screened = self.evaluator.screen(graph)
             evaluation = replace(
-                known, latency=screened.latency, parameters=screened.parameters
+                screened,
+                reason=known.reason,
+                metric=known.metric,
+                weights=known.weights,
+                tuned=known.tuned,
             )
             self.seen[graph.digest] = replace(evaluation, weights=())
             if evaluation.feasible:
@@ -217,7 +219,20 @@ class _Search:
                 yield individual.graph
 
     def _individual(self, graph: Graph, evaluation: Evaluation) -> Individual:
-        return Individual(graph, evaluation, self.evaluator.before.seconds)
+        objectives = self.evaluator.objectives
+        return Individual(graph, evaluation, self._before, objectives)
+
+    @property
+    def _before(self) -> float:
+        latency = self.evaluator.before.latency
+        assert latency is not None
+        return latency.seconds
+
+    def _beaten(self, screened: Evaluation, population: list[Individual]) -> bool:
+        """Whether something known is at least as good in all that is minimised: then
+        judging the accuracy, the costly test, could not bring it into the front."""
+        objectives = self.evaluator.objectives
+        return any(dominates(i.evaluation, screened, objectives) for i in population)
 
     def record(
         self, generation: int, population: list[Individual], accepted: int
@@ -231,17 +246,10 @@ class _Search:
             "evaluated": len(self.learned),
             "best_latency_s": best.evaluation.latency.seconds,
             "best_parameters": best.evaluation.parameters,
-            "original_latency_s": self.evaluator.before.seconds,
+            "original_latency_s": self._before,
         }
         self.log.logbook.append(entry)
         return entry
-
-
-def _beats(a: Evaluation, b: Evaluation) -> bool:
-    """Whether ``a`` is at least as fast and as small as ``b``, so that judging the
-    accuracy of ``b``, the costly test, could not bring it into the front."""
-    assert a.latency is not None and b.latency is not None
-    return a.latency.seconds <= b.latency.seconds and a.parameters <= b.parameters
 
 
 def _kind(reason: str) -> str:

@@ -11,15 +11,19 @@ import torch
 from torch import Tensor, fx, nn
 
 from gos_fx.errors import GosError, VerifyError
-from gos_fx.evolve.fitness import Evaluation, Weights
+from gos_fx.evolve.costs import Costs
+from gos_fx.evolve.fitness import (
+    DEFAULT_OBJECTIVES,
+    Evaluation,
+    Weights,
+    dominates,
+)
 from gos_fx.evolve.statistics import paired_drop
 from gos_fx.evolve.task import Batch, Score, Task
 from gos_fx.evolve.training import FineTuning, LocalFit, fine_tune, fit_locally
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.projection import project
 from gos_fx.ir.verifier import Bounds, check_bounds, verify
-from gos_fx.latency.analytical import graph_latency
-from gos_fx.latency.model import Estimate, total
 from gos_fx.passes.emit import emit_operator, replace_operators
 from gos_fx.passes.operators import Operator
 from gos_fx.passes.source import SOURCE
@@ -82,45 +86,24 @@ class Evaluator:
         polishing: LocalFit,
         gates: Gates,
         limits: Limits,
+        objectives: Sequence[str] = DEFAULT_OBJECTIVES,
     ) -> None:
         self.operators = tuple(operators)
         template = operators[0].template
         assert template is not None
         self.original = template
-        self.task, self.target, self.threads = task, target, threads
+        self.task, self.objectives = task, tuple(objectives)
+        self.costs = Costs(network, operators, target, threads, objectives)
         self.current, self.floor, self.seed = current, floor, seed
         self.bounds, self.tuning, self.fit = bounds, tuning, fit
         self.polishing = polishing
         self.gates, self.limits = gates, limits
-        self.before = self.latency(template)
-        self.parameters_before = sum(op.parameters for op in operators)
+        parameters = sum(op.parameters for op in operators)
+        self.before = replace(self.costs.of(template), parameters=parameters)
         first = self._first_node(network)
         split = split_before(network, first)
         self._suffix = split.suffix
         self._load(split.prefix)
-
-    def latency(self, graph: Graph) -> Estimate:
-        """Sum over the sites of a template.
-
-        Raises:
-            VerifyError: it does not fit one of them.
-        """
-        each = [
-            graph_latency(graph.instantiate(op.bindings), self.target, self.threads)
-            for op in self.operators
-        ]
-        return total(each, "analytical", self.target.name)
-
-    def parameters(self, graph: Graph) -> int:
-        """Trainable weights of a template over all sites."""
-        count = 0
-        for operator in self.operators:
-            concrete = graph.instantiate(operator.bindings)
-            for value in concrete.weights:
-                if value.type.role == "weight":
-                    assert isinstance(value.type.elements, int)
-                    count += value.type.elements
-        return count
 
     def screen(self, graph: Graph) -> Evaluation:
         """The tests that cost nothing: form, bounds, fit to the sites, roofline."""
@@ -129,13 +112,10 @@ class Evaluator:
             check_bounds(graph, self.bounds, self.original)
             if graph.result != self.original.result:
                 return Evaluation(f"it gives {graph.result}")
-            latency = self.latency(graph)
-            parameters = self.parameters(graph)
+            found = self.costs.of(graph)
         except VerifyError as error:
             return Evaluation(error.what)
-        found = Evaluation("", latency, parameters)
-        slower = latency.seconds >= self.before.seconds
-        if slower and parameters >= self.parameters_before:
+        if dominates(self.before, found, self.objectives):
             return replace(found, reason="it is dominated by the original")
         return found
 

@@ -49,7 +49,7 @@ def test_a_feasible_candidate(make_evaluator: Make) -> None:
     assert found.latency is not None and len(found.weights) == 2
     assert (
         found.parameters
-        == evaluator.parameters(graph)
+        == evaluator.costs.parameters(graph)
         == sum(w.numel() for weights in found.weights for w in weights.values())
     )
     assert found.metric > evaluator.floor
@@ -88,7 +88,7 @@ def test_a_schedule_keeps_the_metric(make_evaluator: Make) -> None:
     found = evaluator.evaluate(faster[0])
     assert found.feasible and found.metric == evaluator.current.value
     assert found.latency is not None
-    assert found.latency.seconds < evaluator.before.seconds
+    assert found.latency.seconds < evaluator.before.latency.seconds
     for weights, operator in zip(found.weights, evaluator.operators, strict=True):
         assert all(torch.equal(weights[k], operator.weights[k]) for k in weights)
 
