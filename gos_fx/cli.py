@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gos_fx import config, verbs, verbs_board
+from gos_fx import config, verbs, verbs_board, verbs_emulate
 from gos_fx.errors import GosError
 from gos_fx.tables import console
 
@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="DIR", required=True, help="gets the package"
     )
     _run_options(_verb(commands, "run", verbs.run))
+    verbs_emulate.add_commands(commands)
     verbs_board.add_commands(commands)
     return parser
 

@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "gos_fx.tables_board": 9,
     "gos_fx.verbs": 9,
     "gos_fx.verbs_board": 9,
+    "gos_fx.verbs_emulate": 9,
     "gos_fx.cli": 9,
     "gos_fx.__main__": 9,
 }

@@ -38,6 +38,7 @@ STRICT = (
     "targets",
     "verbs.py",
     "verbs_board.py",
+    "verbs_emulate.py",
 )
 
 

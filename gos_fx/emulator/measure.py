@@ -79,7 +79,7 @@ def measure(
         region: "auto", "whole" or "clock:N"; "auto" is "clock:1" if a thread calls the
             clock twice, else "whole".
         guest: environment variables of the program, beside those of this process.
-        capture: swallow what the program prints, instead of printing it.
+        capture: swallow what the program prints; else it goes to standard error.
         timeout: seconds.
 
     Raises:

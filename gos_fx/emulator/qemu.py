@@ -17,6 +17,7 @@ from gos_fx.emulator.sysroot import emulation_of, sysroot
 from gos_fx.errors import EmulatorUnavailable, GosError, ProgramFailed
 from gos_fx.targets.target import Machine, Target
 
+_STDERR = 2  # itself, whatever sys.stderr is
 # Threads that wait for work sleep at once instead of spinning: libgomp, libomp.
 _WAITING = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
 
@@ -68,7 +69,7 @@ def record(
         program: path of an aarch64 Linux executable, and its arguments.
         region: the plugin's: "whole", "clock:N" or "marks".
         guest: as of :func:`command`.
-        capture: keep what the program prints; else it prints where this process does.
+        capture: keep what the program prints; else it goes to standard error.
         timeout: seconds.
 
     Raises:
@@ -95,7 +96,7 @@ def _execute(
     full: Sequence[str], program: str, capture: bool, timeout: float | None
 ) -> tuple[int, bytes, bytes]:
     """Exit status and output; in a session of its own, to end all that it starts."""
-    stream = subprocess.PIPE if capture else None
+    stream = subprocess.PIPE if capture else _STDERR
     with subprocess.Popen(
         full,
         stdin=subprocess.DEVNULL if capture else None,
