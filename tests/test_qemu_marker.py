@@ -46,3 +46,29 @@ def test_skips(tmp_path: Path, required: str, summary: str) -> None:
     assert summary in run.stdout, run.stdout
     assert (run.returncode == 0) == (required == "")
     assert ("was skipped: Skipped: no emulator" in run.stdout) == (required == "1")
+
+
+@pytest.mark.parametrize("lacking", ["qemu-aarch64", "llvm-mca"])
+def test_a_machine_without_the_tools(tmp_path: Path, lacking: str) -> None:
+    """The tests of the emulator skip where its tools are missing, and so fail in CI."""
+    patched = f"""
+import shutil
+which = shutil.which
+shutil.which = lambda name: None if {lacking!r} in name else which(name)
+import pytest
+raise SystemExit(pytest.main())
+"""
+    tests = Path(__file__).parent / "emulator" / "test_measure.py"
+    chosen = f"{tests}::test_repeats_are_equal"
+    options = ["-p", "no:cacheprovider", "-rs", chosen]
+    keep = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    for required in ("", "1"):
+        run = subprocess.run(
+            [sys.executable, "-c", patched, *options],
+            env=keep | {"GOS_FX_REQUIRE_QEMU": required},
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        )
+        assert ("1 error" if required else "1 skipped") in run.stdout, run.stdout
+        assert f"{lacking} " in run.stdout and "apt-get install" in run.stdout

@@ -1,9 +1,9 @@
 /* Counts what an aarch64 program executes, for a model of the board's time.
  *
- * A plugin of qemu's code generator (user mode, plugin interface 1). It counts how often
- * each thread executes each translated block, and simulates the data caches on the
- * addresses that the program touches. Both are reported in segments: a segment ends at
- * a mark of the program (see `on_syscall`) and holds what was executed since the one
+ * A plugin of qemu's code generator (user mode, plugin interface 1). It counts how
+ * often each thread executes each translated block, and simulates the data caches on
+ * the addresses that the program touches. Both are reported in segments: a segment ends
+ * at a mark of the program (see `on_syscall`) and holds what was executed since the one
  * before.
  *
  *   qemu-aarch64 -plugin plugin.so,out=FILE,region=R,line=64,cache=BYTES:WAYS:SHARED...
@@ -51,15 +51,16 @@ enum { NO_REGISTERS = 0, READ_AND_WRITE = 3 };
 typedef void (*on_translate_fn)(plugin_id, struct qemu_plugin_tb *);
 typedef void (*on_execute_fn)(unsigned, void *);
 typedef void (*on_memory_fn)(unsigned, meminfo, uint64_t, void *);
-typedef void (*on_syscall_fn)(plugin_id, unsigned, int64_t, uint64_t, uint64_t, uint64_t,
-                              uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+typedef void (*on_syscall_fn)(plugin_id, unsigned, int64_t, uint64_t, uint64_t,
+                              uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
+                              uint64_t);
 typedef void (*on_exit_fn)(plugin_id, void *);
 typedef void (*on_thread_fn)(plugin_id, unsigned);
 void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, on_translate_fn);
 void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, on_execute_fn, int,
                                           void *);
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, on_execute_fn, int,
-                                            void *);
+void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, on_execute_fn,
+                                            int, void *);
 void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *, on_memory_fn, int, int,
                                       void *);
 void qemu_plugin_register_vcpu_init_cb(plugin_id, on_thread_fn);
@@ -92,7 +93,7 @@ typedef struct {
 } Block;
 
 typedef struct {
-  uint64_t *tags; /* sets x ways, most recent first; line number << 1 | dirty, 0 empty */
+  uint64_t *tags; /* sets x ways, latest first; line number + 1 << 1 | dirty, 0 empty */
   pthread_mutex_t lock;
 } Cache;
 
@@ -267,7 +268,9 @@ static void grow(Thread *thread, uint32_t index) {
 
 static void on_yield(Thread *thread) {
   if (thread->since_yield <= SPIN_BLOCKS) {
-    for (unsigned i = 0; i < thread->since_yield; ++i) --thread->counts[thread->recent[i]];
+    for (unsigned i = 0; i < thread->since_yield; ++i) {
+      --thread->counts[thread->recent[i]];
+    }
   }
   thread->since_yield = 0;
 }
