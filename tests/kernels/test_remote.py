@@ -219,13 +219,24 @@ def test_another_board_takes_over(
     assert not list(tmp_path.rglob("*.so"))
 
 
+def await_end(rpc_farm, groups: list[int]) -> None:
+    deadline = time.monotonic() + 60
+    while any(map(rpc_farm.running, groups)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_the_only_board_hangs(rpc_farm, package):
     tracker = rpc_farm.tracker()
     group, name = rpc_farm.server(tracker, KEY)
     rpc_farm.signal(group, signal.SIGSTOP)
+    worker = remote_client._IDLE[0] if remote_client._IDLE else Worker()
+    remote_client._IDLE[:] = [worker]
     boards = boards_at(tracker, connect_s=2)
     with pytest.raises(BoardUnavailable, match=f"no board is left: {name} hung"):
         boards.measure(package, threads=1)
+    # The process that hangs in the call, and the one that forked it.
+    await_end(rpc_farm, [worker.group])
     # Not asked again: no tracker would have to answer for this.
     with pytest.raises(BoardUnavailable, match=r"asked again in \d+ s"):
         boards.measure(package, threads=1)
@@ -255,24 +266,21 @@ def test_full_disk(rpc_farm, full_disk, package):
     rpc_farm.signal(group, signal.SIGKILL)
 
 
-def test_tvm_without_rpc(tracker, server, package, tmp_path, monkeypatch):
-    (tmp_path / "tvm.py").write_text("raise ImportError('No module named tornado')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    remote_client.close()
-    with pytest.raises(BoardUnavailable, match=r"tornado.*apache-tvm\[rpc\]"):
-        boards_at(tracker).measure(package, threads=1)
-
-
 def test_no_process_is_left(rpc_farm, tracker, server, package):
     boards = boards_at(tracker)
     boards.measure(package, threads=1)
     groups = [worker.group for worker in remote_client._IDLE]
     assert groups and all(map(rpc_farm.running, groups))
     remote_client.close()
-    deadline = time.monotonic() + 60
-    while any(map(rpc_farm.running, groups)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    await_end(rpc_farm, groups)
+
+
+def test_tvm_without_rpc(tracker, server, package, tmp_path, monkeypatch):
+    (tmp_path / "tvm.py").write_text("raise ImportError('No module named tornado')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    remote_client.close()
+    with pytest.raises(BoardUnavailable, match=r"tornado.*apache-tvm\[rpc\]"):
+        boards_at(tracker).measure(package, threads=1)
 
 
 def test_quarantine():

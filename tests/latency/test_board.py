@@ -15,7 +15,7 @@ from gos_fx.kernels.host import timing_of
 from gos_fx.kernels.remote import BoardState, BoardTiming, Limits
 from gos_fx.latency.board import BoardSource
 from gos_fx.latency.source import open_source
-from gos_fx.pipeline import prepare
+from gos_fx.passes.trace import trace
 from gos_fx.targets import get
 from gos_fx.targets.record import target_from_json, target_to_json
 from gos_fx.targets.target import BoardAddress
@@ -66,7 +66,7 @@ def test_a_network_named_by_the_environment(tracker, bare):
     torch.manual_seed(0)
     inputs = (torch.randn(1, 3, 16, 16),)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten()).eval()
-    found = source.network(prepare(model, inputs), inputs)
+    found = source.network(trace(model, inputs), inputs)
     assert found.total.seconds > 0 and found.operators
     parts = [*found.operators.values(), *found.others.values()]
     assert all(part.seconds >= 0 for part in parts)
