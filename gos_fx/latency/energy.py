@@ -127,6 +127,8 @@ def _graph_work(graph: Graph, cache: int) -> Work:
 
 def _kernel_work(kernel: Kernel, graph: Graph, cache: int) -> Work:
     types = graph.types
+    # A sum over channels is the addition of each multiply-add, and counted there.
+    counted = kernel.nodes[:1] + kernel.nodes[2:] if kernel.is_summed else kernel.nodes
     flops = sum(
         float(
             cast(
@@ -136,7 +138,7 @@ def _kernel_work(kernel: Kernel, graph: Graph, cache: int) -> Work:
                 ),
             )
         )
-        for node in kernel.nodes
+        for node in counted
         if not node.declaration.schedule
     )
     inputs = [types[name] for name in kernel.inputs]
