@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,20 @@ from gos_fx.emulator import qemu
 from gos_fx.emulator.counts import Recording, Segment, merge
 from gos_fx.emulator.plugin import SOURCE as PLUGIN
 from gos_fx.emulator.sysroot import emulation_of
-from gos_fx.emulator.timing import Clock
+from gos_fx.emulator.timing import Clock, Work
 from gos_fx.errors import EmulatorUnavailable, PackageError
 from gos_fx.kernels import cross_runtime
 from gos_fx.kernels.package import Package
 from gos_fx.targets.target import Target
 
 # Raised whenever cached counts would come out differently.
-_FORMAT = 1
+_FORMAT = 3
 # What ended a segment, as probe.cpp numbers it.
-_OUTSIDE, _RUNTIME, _SERIAL, _TASK = range(4)
+_OUTSIDE, _RUNTIME, _SERIAL, _TASK, _WHOLE = range(5)
 # Memory read to push everything out of the caches: twice the last level, at least this.
 _FLUSH = 4 << 20
-_BUILTIN = "vm.builtin."
+# Name of what the virtual machine does between the kernels.
+RUNTIME = "runtime"
 
 
 def run(
@@ -94,7 +95,7 @@ def measure(
     alone: bool = False,
     timeout: float | None = 600,
 ) -> tuple[KernelWork, ...]:
-    """Counts of one inference after one to warm up, in order of execution.
+    """Counts of the kernels of one inference, in order of execution.
 
     The last entry is what the runtime does between the kernels. Inputs are normal
     numbers (zeros for integers), always the same. Results are cached by content.
@@ -143,50 +144,104 @@ def measure(
 def _kernels(
     clock: Clock, recording: Recording, names: Sequence[str]
 ) -> tuple[KernelWork, ...]:
-    runtime: list[Segment] = []
-    calls: list[list[Segment]] = []
-    between = True
-    for segment in recording.segments:
-        if segment.event != "mark" or segment.number == _OUTSIDE:
-            continue
-        if segment.number == _RUNTIME:
-            runtime.append(segment)
-            between = True
-        else:
-            if between:
-                calls.append([])
-            calls[-1].append(segment)
-            between = False
+    whole, between, calls = _sorted(recording.segments)
     if len(calls) != len(names):
         raise EmulatorUnavailable(
             f"{len(names)} kernels were named and {len(calls)} counted",
             do="Report this: a kernel calls another function of the network.",
         )
-    kept: list[tuple[str, list[Segment]]] = []
-    for name, segments in zip(names, calls):
-        if name.startswith(_BUILTIN):
-            runtime += segments
-        else:
-            kept.append((name, segments))
-    kept.append(("runtime", runtime))
     # Blocks are timed all at once; then each segment is looked at alone.
-    parts = [merge([s]) for _, segments in kept for s in segments]
-    works = iter(clock.work(recording, parts))
-    found = []
-    for name, segments in kept:
-        each = [(segment.number, next(works)) for segment in segments]
-        tasks = [work.cycles for number, work in each if number == _TASK]
-        found.append(
-            KernelWork(
-                function=name,
-                instructions=sum(work.instructions for _, work in each),
-                l1d_misses=sum(work.misses[0] for _, work in each),
-                lines=sum(work.lines for _, work in each),
-                serial=sum(work.cycles for number, work in each if number != _TASK),
-                parallel=_busiest(tasks, [number for number, _ in each]),
-            )
-        )
-    return tuple(found)
+    groups = [whole, between, *calls]
+    works = iter(clock.work(recording, [merge([s]) for g in groups for s in g]))
+    timed = [[(segment.number, next(works)) for segment in group] for group in groups]
+    every = [
+        (name, _kernel(name, parts), _sum(parts))
+        for name, parts in zip(names, timed[2:])
+    ]
+    mine = [(kernel, work) for name, kernel, work in every if not _is_builtin(name)]
+    rest = [work for name, _, work in every if _is_builtin(name)]
+    runtime = _sum(timed[1])
+    for work in rest:
+        runtime = runtime.plus(work)
+    if whole:  # what the virtual machine does without being asked for marks
+        runtime = _sum(timed[0])
+        for _, work in mine:
+            runtime = runtime.minus(work)
+    serial = max(0.0, runtime.cycles)
+    last = KernelWork(
+        RUNTIME,
+        max(0, runtime.instructions),
+        max(0, runtime.l1d_misses),
+        max(0, runtime.lines),
+        serial,
+        0.0,
+    )
+    return (*(kernel for kernel, _ in mine), last)
+
+
+@dataclass(frozen=True)
+class _Total:
+    instructions: int = 0
+    l1d_misses: int = 0
+    lines: int = 0
+    cycles: float = 0.0
+
+    def plus(self, other: _Total) -> _Total:
+        return _Total(*(a + b for a, b in zip(astuple(self), astuple(other))))
+
+    def minus(self, other: _Total) -> _Total:
+        return _Total(*(a - b for a, b in zip(astuple(self), astuple(other))))
+
+
+def _sum(parts: Sequence[tuple[int, Work]]) -> _Total:
+    works = [work for _, work in parts]
+    return _Total(
+        sum(work.instructions for work in works),
+        sum(work.misses[0] for work in works),
+        sum(work.lines for work in works),
+        sum(work.cycles for work in works),
+    )
+
+
+def _kernel(name: str, parts: Sequence[tuple[int, Work]]) -> KernelWork:
+    total = _sum(parts)
+    tasks = [work.cycles for number, work in parts if number == _TASK]
+    return KernelWork(
+        function=name,
+        instructions=total.instructions,
+        l1d_misses=total.l1d_misses,
+        lines=total.lines,
+        serial=sum(work.cycles for number, work in parts if number != _TASK),
+        parallel=_busiest(tasks, [number for number, _ in parts]),
+    )
+
+
+def _is_builtin(name: str) -> bool:
+    return name.startswith("vm.builtin.")
+
+
+def _sorted(
+    segments: Sequence[Segment],
+) -> tuple[list[Segment], list[Segment], list[list[Segment]]]:
+    """The inference marked as a whole, what lies between calls, and the calls."""
+    whole: list[Segment] = []
+    between: list[Segment] = []
+    calls: list[list[Segment]] = []
+    begins = True
+    for segment in segments:
+        if segment.event != "mark" or segment.number == _OUTSIDE:
+            continue
+        if segment.number == _WHOLE:
+            whole.append(segment)
+            continue
+        if segment.number == _RUNTIME:
+            between.append(segment)
+        else:
+            if begins:
+                calls.append([])
+            calls[-1].append(segment)
+        begins = segment.number == _RUNTIME
+    return whole, between, calls
 
 
 def _busiest(tasks: Sequence[float], numbers: Sequence[int]) -> float:

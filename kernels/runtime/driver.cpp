@@ -216,6 +216,9 @@ void WriteOutputs(const Options& options, const TVMFFIAny& result) {
 int main(int argc, char** argv) {
   Options options = ParseOptions(argc, argv);
   if (options.threads > 0) {
+    char count[16];
+    snprintf(count, sizeof count, "%d", options.threads);
+    setenv("TVM_NUM_THREADS", count, 1);  // the pool's size, which is fixed at its start
     TVMFFIAny arguments[] = {Int(kBigCores), Int(options.threads)};
     Call(Global("runtime.config_threadpool"), arguments, 2);
   }
