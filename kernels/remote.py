@@ -65,7 +65,7 @@ class Limits:
     session_s: float = 1800.0
     wait_s: float = 600.0
     attempts: int = 4
-    repeats: int = 15
+    repeats: int = 25
     spread: float = 0.1
     quarantine_s: float = 900.0
 

@@ -17,12 +17,18 @@ from gos_fx.latency.model import Estimate
 from gos_fx.targets.target import BoardAddress, Target, board_address
 
 
+# What a later session may differ by, as a part of the seconds: temperature, placement
+# in memory. An assumption, that of the host's clock.
+DRIFT = 0.01
+
+
 class BoardSource(MeasuredSource):
     """Compiled code timed on boards: medians of repeated calls.
 
-    The noise is half the distance between the quartiles of the repeats, the error half
-    the distance between the fastest and the slowest. What the board itself differs by
-    from others of its kind is in neither.
+    The noise is half the distance between the quartiles of the repeats; the error is
+    that and ``DRIFT``. The slowest repeats are in neither: a single one that the board's
+    kernel interrupted would make the whole worthless. What a board differs by from
+    others of its kind is not in them.
 
     Args:
         target: as ``on_board`` gives it, or any if the environment names the tracker.
@@ -64,7 +70,7 @@ class BoardSource(MeasuredSource):
     def _estimate(self, timing: Timing) -> Estimate:
         return Estimate(
             timing.median,
-            (max(timing.samples) - min(timing.samples)) / 2,
+            timing.spread + DRIFT * timing.median,
             self.name,
             self.target.name,
             timing.spread,
