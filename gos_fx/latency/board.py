@@ -16,7 +16,6 @@ from gos_fx.latency.measured import (
 from gos_fx.latency.model import Estimate
 from gos_fx.targets.target import BoardAddress, Target, board_address
 
-
 # What a later session may differ by, as a part of the seconds: temperature, placement
 # in memory. An assumption, that of the host's clock.
 DRIFT = 0.01
@@ -26,8 +25,8 @@ class BoardSource(MeasuredSource):
     """Compiled code timed on boards: medians of repeated calls.
 
     The noise is half the distance between the quartiles of the repeats; the error is
-    that and ``DRIFT``. The slowest repeats are in neither: a single one that the board's
-    kernel interrupted would make the whole worthless. What a board differs by from
+    that and ``DRIFT``. The slowest repeats are in neither: a single one that the
+    board's kernel interrupted would make the whole worthless. What a board differs by from
     others of its kind is not in them.
 
     Args:
