@@ -26,8 +26,8 @@ class BoardSource(MeasuredSource):
 
     The noise is half the distance between the quartiles of the repeats; the error is
     that and ``DRIFT``. The slowest repeats are in neither: a single one that the
-    board's kernel interrupted would make the whole worthless. What a board differs by from
-    others of its kind is not in them.
+    board's kernel interrupted would make the whole worthless. What a board differs by
+    from others of its kind is not in them.
 
     Args:
         target: as ``on_board`` gives it, or any if the environment names the tracker.
