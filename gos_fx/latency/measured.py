@@ -13,7 +13,7 @@ from torch import fx
 
 from gos_fx.errors import Unsupported
 from gos_fx.ir.graph import Graph
-from gos_fx.kernels import emulator
+from gos_fx.kernels import kernel_work
 from gos_fx.kernels.package import Package
 from gos_fx.kernels.packaged import package_network, package_operator
 from gos_fx.latency.model import Estimate, total
@@ -24,7 +24,7 @@ from gos_fx.passes.trace import run_once
 from gos_fx.targets.target import Target
 
 # Name under which what the runtime does between kernels is listed.
-RUNTIME = emulator.RUNTIME
+RUNTIME = kernel_work.RUNTIME
 
 
 @dataclass(frozen=True)
