@@ -49,7 +49,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="gos_fx_emulate_") as folder:
         arguments, results = _files(package, inputs, Path(folder))
         command = [
-            *qemu.command(package.target, _environment()),
+            *qemu.command(package.target, _guest_variables()),
             str(cross_runtime.driver()),
             str(package.library.resolve()),
             *("--threads", str(threads)),
@@ -109,7 +109,7 @@ def measure(
             ],
             target,
             "marks",
-            guest=_environment(),
+            guest=_guest_variables(),
             timeout=timeout,
         )
         kernels = kernel_works(clock, done.recording, names.read_text().splitlines())
@@ -166,7 +166,7 @@ def _inputs(package: Package) -> Iterator[np.ndarray]:
             yield np.zeros(spec.shape, spec.dtype)
 
 
-def _environment() -> dict[str, str]:
+def _guest_variables() -> dict[str, str]:
     return {"LD_LIBRARY_PATH": str(cross_runtime.runtime())}
 
 

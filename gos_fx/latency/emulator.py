@@ -9,7 +9,7 @@ from __future__ import annotations
 from gos_fx.emulator.sysroot import emulation_of
 from gos_fx.emulator.timing import Clock
 from gos_fx.kernels import emulator
-from gos_fx.kernels.emulator import KernelWork
+from gos_fx.kernels.kernel_work import KernelWork
 from gos_fx.kernels.package import Package
 from gos_fx.latency.measured import KernelTime, MeasuredSource, PackageTiming
 from gos_fx.latency.model import Estimate, total

@@ -117,7 +117,7 @@ def test_kernels_sum_to_a_run_without_marks(package, tmp_path, threads):
             *("--threads", str(threads), "--repeats", "1", *arguments),
         ],
         package.target,
-        guest=emulator._environment(),
+        guest=emulator._guest_variables(),
         threads=threads,
     )
     assert whole.region == "clock:1"
