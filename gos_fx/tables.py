@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Found = dict[str, Any]
+# What a profile shows of what its source counted; its JSON has all.
+_COUNTERS = ("cycles", "l1d_misses", "lines")
 
 
 def console(file: Any) -> Console:
@@ -46,6 +49,14 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:.2f} MB"
 
 
+def short(count: float) -> str:
+    """Three digits and a unit: 12.7M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.0f}"
+
+
 def show_targets(out: Console, found: Found) -> None:
     rows = [
         (
@@ -62,15 +73,16 @@ def show_targets(out: Console, found: Found) -> None:
 
 
 def show_profile(out: Console, found: Found) -> None:
-    counters = list(dict.fromkeys(c for row in found["rows"] for c in row["counters"]))
+    known = {name for row in found["rows"] for name in row["counters"]}
+    counters = [name for name in _COUNTERS if name in known]
     rows = [
         (
             row["name"],
             row["kind"],
             milliseconds(row["latency"]["seconds"]),
             f"{100 * row['share']:.1f} %",
-            *(f"{row['counters'].get(c, 0):,.0f}" for c in counters),
-            f"{row['parameters']:,}",
+            *(short(row["counters"].get(c, 0)) for c in counters),
+            short(row["parameters"]),
             megabytes(row["memory_bytes"]),
             row["reason"],
         )
@@ -87,7 +99,7 @@ def show_profile(out: Console, found: Found) -> None:
         f"({latency['source']}), {found['parameters']:,} parameters, "
         f"{megabytes(found['memory_bytes'])} in memory"
     )
-    if found["sum"]["seconds"] != latency["seconds"]:
+    if not math.isclose(found["sum"]["seconds"], latency["seconds"], rel_tol=1e-9):
         verdict = "within" if found["agrees"] else "MORE THAN"
         out.print(
             f"The operators add up to {milliseconds(found['sum']['seconds'])} ms, "

@@ -20,8 +20,9 @@ class Row:
     """One operator, or what runs between two.
 
     ``kind`` is the operator's template, its leading module's type or the function's
-    name. ``memory_bytes`` counts its weights and the feature map that it leaves behind;
-    ``reason`` says why it has no instruction graph, and is empty if it has one.
+    name; "kernel" for what only the compiled code has a name for. ``memory_bytes``
+    counts its weights and the feature map that it leaves behind; ``reason`` says why
+    it has no instruction graph, and is empty if it has one.
     ``counters`` holds what the source counted, for instance ``cycles``.
     """
 
@@ -176,5 +177,5 @@ def _between(
     name: str, kind: str, latency: Estimate, size: int, found: NetworkLatency
 ) -> Row:
     counters = found.counters.get(name, {})
-    reason = "between operators"
+    reason = "glue"
     return Row(name, kind, (), latency, 0, size, reason, counters)
