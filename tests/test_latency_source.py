@@ -24,6 +24,7 @@ from gos_fx.kernels.host_timing import Repeats
 from gos_fx.latency.choice import available, choose
 from gos_fx.latency.host import HostSource
 from gos_fx.latency.model import Estimate
+from gos_fx.result import OptimizationResult
 from gos_fx.targets import get
 
 CALM = Repeats(most=10, least=3, seconds=0.2, limit=1e9, attempts=1)
@@ -193,7 +194,34 @@ def test_auto_that_loses_its_source_restates_everything(
     def lose(entry: dict[str, Any]) -> None:
         os.sched_setaffinity(0, {all_cores})
 
-    result = optimized(threads=2, progress=lose).gos
+    restated(optimized(threads=2, progress=lose).gos)
+
+
+def test_auto_that_loses_its_source_with_the_last_measurement(
+    relaxed: None, all_cores: int
+) -> None:
+    """The finalists were measured; the network with the winner in it cannot be."""
+    searched: list[int] = []
+
+    def note(entry: dict[str, Any]) -> None:
+        searched.append(entry["generation"])
+
+    def metric(outputs: Tensor, targets: Tensor) -> float:
+        if len(searched) == 2:  # the search is over: the winner is being scored
+            os.sched_setaffinity(0, {all_cores})
+        return 1.0 - float((outputs - targets).square().mean())
+
+    data = [(X, torch.zeros(1, 5))]
+    result = optimized(
+        threads=2, progress=note, metric=metric, eval_data=data, iterations=2
+    ).gos
+    assert any(h["replaced"] for h in result.history)
+    assert result.replacements
+    restated(result)
+
+
+def restated(result: OptimizationResult) -> None:
+    """Everything is the model's: measured numbers cannot be compared with it."""
     (refused,) = result.facts["latency_refused"]
     assert refused["source"] == "host" and "may use 1 CPUs" in refused["reason"]
     assert result.facts["latency_confirmed"] is False
