@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,12 @@ class Table:
     rows: tuple[Mapping[str, Any], ...]
 
 
-SECTIONS: dict[str, Callable[[], Sequence[tuple[str, Sequence[Mapping[str, Any]]]]]] = {
+Titled = tuple[str, Sequence[Mapping[str, Any]]]
+
+SECTIONS: dict[str, Callable[[], Iterable[Titled]]] = {
     "raspberry_pi_3b_plus": calibration.raspberry_pi,
     "out_of_order": calibration.out_of_order,
+    "snapdragon_845": calibration.snapdragon_845,
 }
 
 

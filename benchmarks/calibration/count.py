@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.calibration.boards import FOLDER, PUBLISHED, rows
+from benchmarks.calibration.boards import COUNTS, PUBLISHED, rows
 from gos_fx.emulator.counts import Recording, ThreadCounts, merge
 from gos_fx.emulator.measure import clock_region
 from gos_fx.emulator.qemu import record
@@ -34,7 +34,6 @@ from gos_fx.emulator.timing import Clock
 from gos_fx.targets import get
 from gos_fx.targets.target import Target
 
-TABLE = FOLDER / "counts.csv"
 COLUMNS = ("setting", "program", "threads", "instructions", "l2_misses", "l3_misses")
 COLUMNS += ("writebacks", "cycles", "busiest")
 _MIB = 1 << 20
@@ -88,7 +87,6 @@ def settings() -> dict[str, Setting]:
             "ncnn",
             ("mobilenet", "mobilenet_v2", "yolo-fastest-1.1", "squeezenet", "resnet18")
             + ("shufflenet", "mnasnet", "proxylessnasnet"),
-            (1, 4),
         ),
     }
 
@@ -175,8 +173,8 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also what is there")
     arguments = parser.parse_args()
     found: dict[tuple[str, str, int], dict[str, object]] = {}
-    if TABLE.exists():
-        for row in rows(TABLE):
+    if COUNTS.exists():
+        for row in rows(COUNTS):
             key = (row["setting"], row["program"], int(row["threads"]))
             found[key] = dict(row)
     for job in _jobs(arguments.settings):
@@ -184,7 +182,7 @@ def main() -> None:
             continue
         found[job] = count(*job, arguments.recordings)
         print(*found[job].values(), flush=True)
-        with open(TABLE, "w", encoding="utf-8", newline="") as file:
+        with open(COUNTS, "w", encoding="utf-8", newline="") as file:
             file.write("# One inference, counted by benchmarks/calibration/count.py.\n")
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()

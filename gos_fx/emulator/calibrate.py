@@ -13,6 +13,7 @@ squares and with absolute values the constants differ by less than their errors.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -206,16 +207,21 @@ def fit(
         rows = np.concatenate([rows, more])
         trust = np.concatenate([trust, np.full(2, (HUBER / deviation) ** 2)])
     _check_told_apart(rows, programs)
-    solution = np.zeros(2)
+    issue, line_s = least_huber(rows, trust)
+    return Constants(float(issue), float(line_s))
+
+
+def least_huber(rows: Vector, trust: Vector) -> Vector:
+    """The x >= 0 of least Huber loss of rows @ x - 1, each row weighed by its trust."""
+    solution = np.zeros(rows.shape[1])
     weights = trust
     for _ in range(_STEPS):
         last, solution = solution, _least_squares(rows, weights)
         if np.max(np.abs(solution - last)) <= _SETTLED * np.max(solution):
             break
         off = np.abs(rows @ solution - 1)
-        robust = np.minimum(1.0, HUBER / np.maximum(off, HUBER))
-        weights = trust * robust
-    return Constants(float(solution[0]), float(solution[1]))
+        weights = trust * np.minimum(1.0, HUBER / np.maximum(off, HUBER))
+    return solution
 
 
 def kendall_tau(a: Sequence[float] | Vector, b: Sequence[float] | Vector) -> float:
@@ -247,16 +253,21 @@ def _check_told_apart(rows: Vector, programs: Sequence[Program]) -> None:
 
 
 def _least_squares(rows: Vector, weights: Vector) -> Vector:
-    """min sum of weights (rows x - 1)^2, x >= 0; exact, as there are two columns."""
+    """min sum of weights (rows x - 1)^2, x >= 0; exact, as there are few columns."""
     scale = np.linalg.norm(rows, axis=0)
     a, root = rows / scale, np.sqrt(weights)
-    free = np.linalg.lstsq(a * root[:, None], root, rcond=None)[0]
-    if np.min(free) >= 0:
-        return np.asarray(free / scale)
-    single = []
-    for column in (0, 1):
-        x = np.zeros(2)
-        x[column] = (weights @ a[:, column]) / (weights @ a[:, column] ** 2)
-        single.append((float(weights @ (a @ x - 1) ** 2), tuple(x)))
-    best: Vector = np.array(min(single)[1]) / scale
-    return best
+    best, least = np.zeros(len(scale)), np.inf
+    for size in range(len(scale), 0, -1):
+        for columns in itertools.combinations(range(len(scale)), size):
+            x = np.zeros(len(scale))
+            chosen = list(columns)
+            x[chosen] = np.linalg.lstsq(a[:, chosen] * root[:, None], root, rcond=None)[
+                0
+            ]
+            loss = float(weights @ (a @ x - 1) ** 2)
+            if np.min(x) >= 0 and loss < least:
+                best, least = x, loss
+        if size == len(scale) and least < np.inf:
+            break  # the free minimum is allowed
+    found: Vector = best / scale
+    return found

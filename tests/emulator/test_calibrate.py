@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from benchmarks.calibration import boards
+from benchmarks.calibration import boards, snapdragon
 from gos_fx.emulator import calibrate as calibration
 from gos_fx.emulator.calibrate import (
     Constants,
@@ -20,6 +20,7 @@ from gos_fx.emulator.calibrate import (
 )
 from gos_fx.errors import BadOption
 from gos_fx.targets import get
+from gos_fx.targets.target import Fit
 
 TRUTH = Constants(issue=0.9, line_s=12e-9)
 
@@ -135,32 +136,84 @@ def test_tau_is_scipys(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("threads", "median"), [(1, 0.035), (4, 0.05)])
-def test_raspberry_pi(threads: int, median: float) -> None:
-    """The table, the record and the errors that the record states belong together."""
-    result = boards.raspberry_pi(threads)
+def test_the_study_of_the_raspberry_pi(threads: int, median: float) -> None:
+    """Its 20 networks by its own counts."""
+    result = boards.study(threads)
+    assert len(result.programs) == 20
     assert result.median <= median
     assert result.worst <= 0.12 and result.tau >= 0.96
-    emulation = get("raspberry_pi_3b_plus").emulation
-    assert emulation is not None
-    record, again = emulation.fit(threads), result.fit(threads, "")
-    assert record.threads == threads
+    halves = sorted(boards.halves(boards.study_programs(boards.PI, threads)))
+    assert halves[len(halves) // 2] <= median and halves[-1] <= 0.05
+
+
+def same(record: Fit, again: Fit) -> None:
+    """A record of the target is what the data give, rounded."""
+    assert record.threads == again.threads
     assert record.issue == pytest.approx(again.issue, rel=2e-3)
-    assert record.line_s == pytest.approx(again.line_s, rel=2e-3)
-    assert again.error <= record.error <= again.error + 0.01
+    assert record.line_s == pytest.approx(again.line_s, rel=5e-3)
+    assert again.error - 1e-3 <= record.error <= again.error + 0.01
     assert record.noise == pytest.approx(again.noise, abs=2e-3)
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_half_of_the_networks_predict_the_others(threads: int) -> None:
-    medians = sorted(boards.halves(threads))
-    assert medians[len(medians) // 2] <= 0.035 and medians[-1] <= 0.05
+def test_the_record_of_the_raspberry_pi(threads: int) -> None:
+    """Data and constants cannot drift apart."""
+    result = boards.raspberry_pi(threads)
+    assert len(result.programs) == 32
+    emulation = get("raspberry_pi_3b_plus").emulation
+    assert emulation is not None and emulation == get("arm_a53").emulation
+    same(emulation.fit(threads), result.fit(threads, ""))
+    assert result.median <= 0.05 and result.tau >= 0.95
+
+
+def test_networks_that_are_not_in_the_study() -> None:
+    """Twelve published networks by constants of the other twenty."""
+    known = {program.name for program in boards.study_programs(boards.PI)}
+    for threads in (1, 4):
+        programs = boards.programs(boards.PI, threads)
+        constants = fit([p for p in programs if p.name in known])
+        unknown = [p for p in programs if p.name not in known]
+        assert len(unknown) == 12
+        assert boards.median_error(constants, unknown) <= 0.07
+
+
+def test_another_board_with_the_same_core() -> None:
+    """RK3399's A53 at 1.5 GHz: only its clock is taken over."""
+    constants = boards.raspberry_pi(1).constants
+    programs = boards.programs(boards.RK3399_LITTLE)
+    assert boards.median_error(constants, programs) <= 0.08
 
 
 def test_out_of_order_boards_predict_each_other() -> None:
     result = boards.out_of_order()
-    assert result.median <= 0.1 and result.worst <= 0.3
+    assert result.median <= 0.1 and result.worst <= 0.45
     for board in boards.OUT_OF_ORDER:
         mine = [i for i, p in enumerate(result.programs) if p.board == board.name]
-        assert len(mine) >= 19
+        assert len(mine) >= 30
         order = kendall_tau(result.measured[mine], np.array(result.predicted)[mine])
-        assert order >= 0.93
+        assert order >= 0.9
+
+
+def test_the_record_of_the_snapdragon() -> None:
+    result = snapdragon.calibrate()
+    emulation = get("snapdragon_845").emulation
+    assert emulation is not None
+    for record, again in zip(emulation.fits, result.fits, strict=True):
+        same(record, again)
+    assert result.error >= 0.10
+    for figure in result.used:
+        program = figure.program
+        found = emulation.fit(program.threads)
+        constants = Constants(found.issue, found.line_s)
+        off = program.seconds / constants.seconds(program) - 1
+        assert abs(off) <= found.error, figure
+
+
+def test_figures_that_are_not_used_say_why() -> None:
+    figures = snapdragon.figures()
+    assert len(figures) == 20
+    unused = [figure for figure in figures if figure.role != "fit"]
+    assert {f.role for f in unused} == {"both clusters", "threads not stated"}
+    # eight threads wait for the little cores: more cores, and yet slower than four
+    scale = snapdragon.calibrate().scale
+    assert all(scale.seconds(f.program) < f.program.seconds for f in unused)
