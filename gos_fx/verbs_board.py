@@ -67,7 +67,8 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
       threads        that the program used (1 if there is no such column)
       name           free
     and either
-      cycles, l2_misses, writebacks   as `gos-fx emulate --target BASE` counts them
+      cycles, l2_misses, writebacks   as `gos-fx emulate --target BASE` counts them;
+                     and, if there, busiest_cycles and l3_misses
     or
       command        an aarch64 Linux program and its arguments, run and counted here
       region         where in it, as for `gos-fx emulate` (auto if there is none)

@@ -28,6 +28,7 @@ class Emulated:
             is None where the target has no L3.
         writebacks: dirty lines that left the last cache level.
         cycles: of the issue model, all threads together.
+        busiest_cycles: of the core that has most of them; what the latency follows.
         working_threads: threads of the program that did work in the region.
         division: how the cycles are divided among the cores: "one thread", "evenly"
             (assumed), or "by thread" (as the program's threads had them).
@@ -47,6 +48,7 @@ class Emulated:
     l3_misses: int | None
     writebacks: int
     cycles: float
+    busiest_cycles: float
     working_threads: int
     division: str
     latency_s: float
@@ -158,6 +160,7 @@ def _emulated(
         l3_misses=work.misses[2] if len(work.misses) > 2 else None,
         writebacks=work.writebacks,
         cycles=work.cycles,
+        busiest_cycles=work.critical(threads),
         working_threads=work.threads,
         division=division if threads > 1 else "one thread",
         latency_s=latency.seconds,

@@ -2,9 +2,10 @@
 
 Columns: ``milliseconds``, measured on the board; ``threads`` (1 if left out); ``name``;
 and either ``cycles``, ``l2_misses`` and ``writebacks`` as ``gos-fx emulate`` gives them
-for the target that the board is derived from (``l3_misses`` where that has an L3), or
-``command``, an aarch64 program with arguments, which is then run and counted. With a
-``region`` it is counted there. Other columns are ignored, and so are lines with ``#``.
+for the target that the board is derived from (``l3_misses`` where that has an L3, and
+``busiest_cycles`` where the threads do not share the work evenly), or ``command``, an
+aarch64 program with arguments, which is then run and counted, in ``region`` if there is
+such a column. Other columns are ignored, and so are lines with ``#``.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import csv
 import math
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from gos_fx.emulator.calibrate import Program
 from gos_fx.errors import BadOption, GosError
-from gos_fx.targets.target import Fit, Target
+from gos_fx.targets.target import Target
 
 COUNTS = ("cycles", "l2_misses", "writebacks")
 _LARGEST = 16 << 20  # bytes
@@ -34,7 +35,8 @@ class Row:
 
     Attributes:
         line: of the file, for messages.
-        cycles: of all threads; None where the program is to be counted.
+        cycles: of the busiest thread, times the threads; None where the program is to
+            be counted.
         lines: cache lines from and to DRAM.
         command: the program and its arguments; empty where the file has the counts.
         region: of the command that is counted.
@@ -107,6 +109,8 @@ def _row(cells: dict[str, str], line: int, where: str) -> Row:
     if counted:
         last = "l3_misses" if cells.get("l3_misses") else "l2_misses"
         cycles = _number(cells, "cycles", where)
+        if cells.get("busiest_cycles"):
+            cycles = threads * _number(cells, "busiest_cycles", where)
         lines = _number(cells, last, where) + _number(cells, "writebacks", where)
     if seconds == 0 or cycles == 0:
         raise BadOption("milliseconds or cycles are 0", where=where)
@@ -182,22 +186,10 @@ def _emulate(row: Row, target: Target) -> tuple[float, float]:
     """(cycles that keep all threads busy as long as the busiest is, lines)."""
     from gos_fx.emulator.measure import measure
 
-    if target.emulation is None:
-        raise BadOption(f"{target.name} is not emulated", where="--base")
-    # with these constants the latency is the busiest core's cycles and nothing else
-    plain = replace(
-        target.emulation, fits=(Fit(row.threads, 1.0, 0.0, 0.0, 0.0, "counts"),)
-    )
     try:
-        found = measure(
-            row.command,
-            replace(target, emulation=plain),
-            threads=row.threads,
-            region=row.region,
-        )
+        found = measure(row.command, target, threads=row.threads, region=row.region)
     except GosError as error:
         where = f"line {row.line}, {error.where}" if error.where else f"line {row.line}"
         raise type(error)(error.what, where, error.do) from error
     last = found.l2_misses if found.l3_misses is None else found.l3_misses
-    cycles = found.latency_s * target.machine.clock_hz * row.threads
-    return cycles, float(last + found.writebacks)
+    return found.busiest_cycles * row.threads, float(last + found.writebacks)

@@ -120,6 +120,14 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
         read_measurements(tmp_path / "m.csv")
 
 
+def test_the_busiest_thread_and_the_last_cache_count(tmp_path: Path) -> None:
+    header = HEADER.replace("cycles,", "cycles,busiest_cycles,l3_misses,")
+    (row,) = read_measurements(written(tmp_path / "m.csv", header + "a,8,3,5,9,1,4,7"))
+    assert row.cycles == 12 and row.lines == 6 and row.seconds == pytest.approx(7e-3)
+    (row,) = read_measurements(written(tmp_path / "m.csv", header + "a,8,,,9,1,4,7"))
+    assert row.cycles == 8 and row.lines == 10
+
+
 def test_too_few_programs_are_refused(tmp_path: Path) -> None:
     board = uncalibrated(get("arm_a53"), "mine")
     rows = read_measurements(written(tmp_path / "m.csv", table((1, 4), 2)))
