@@ -1,0 +1,1 @@
+"""The analytical model against the emulator: kernels, fit and errors."""
