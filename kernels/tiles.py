@@ -252,17 +252,25 @@ def _cheapest(
     Of those that cost the same it is the first, that is the smallest; where none fits,
     because of fixed sizes, the one with the fewest accumulators.
     """
-    tiles = [dict(zip(spaces, sizes)) for sizes in product(*spaces.values())]
-    vectors = [tile_vectors(kernel, types, tile, machine) for tile in tiles]
+    vector, width = vector_loop(kernel, types), lanes(machine)
+    at = tuple(spaces).index(vector)
+    tiles = list(product(*spaces.values()))
+    vectors = [prod(sizes) // sizes[at] * ceil(sizes[at] / width) for sizes in tiles]
     budget = accumulator_budget(machine)
     if max(kernel.anchor.attrs.get("stride", (1, 1))) > 1 and budget >= 16:
         budget -= 2  # strided columns share no loads and need registers of their own
-    if is_windowed(kernel, types) and machine.simd_bits == 128:
+    windowed = is_windowed(kernel, types)
+    if windowed and machine.simd_bits == 128:
         budget //= 2  # NEON multiplies no operand in memory: inputs need registers too
     limit = max(budget, min(vectors))
-    fitting = [tile for tile, count in zip(tiles, vectors) if count <= limit]
+    fitting = [
+        dict(zip(spaces, sizes))
+        for sizes, count in zip(tiles, vectors)
+        if count <= limit
+    ]
     sizes = extents(kernel, types)
-    return min(fitting, key=lambda tile: _cycles(kernel, types, tile, sizes, machine))
+    cost = _window_cycles if windowed else _tile_cycles
+    return min(fitting, key=lambda tile: cost(kernel, tile, vector, sizes, machine))
 
 
 def _row_sizes(extent: int) -> tuple[int, ...]:
@@ -285,29 +293,34 @@ def _row_vectors(extent: int, machine: Core) -> tuple[int, ...]:
     return tuple(sorted(powers | ({extent} if extent <= width else set()))) or (1,)
 
 
-def _cycles(
+def _window_cycles(
     kernel: Kernel,
-    types: Mapping[str, Type],
     tile: Mapping[str, int],
+    vector: str,
+    sizes: Mapping[str, int],
+    machine: Core,
+) -> float:
+    """Cycles of one reduction step over all tiles of the output, for windows."""
+    blocks, wide, rows, fma, latency = _fmas(tile, vector, sizes, machine)
+    vector_load = machine.simd_bits / 8 / machine.load_bytes_per_cycle
+    load = (wide * rows + 1) * vector_load
+    # A vector that crosses the end of a row is stored element by element.
+    stores = rows * (tile[vector] if sizes[vector] % tile[vector] else wide)
+    tail = 1.5 * stores / (sizes["kh"] * sizes["kw"])
+    return blocks * (max(fma, latency) + load + tail + 1)
+
+
+def _tile_cycles(
+    kernel: Kernel,
+    tile: Mapping[str, int],
+    vector: str,
     sizes: Mapping[str, int],
     machine: Core,
 ) -> float:
     """Cycles of one reduction step over all tiles of the output."""
-    blocks = prod(ceil(sizes[loop] / size) for loop, size in tile.items())
-    vector = vector_loop(kernel, types)
-    wide = ceil(tile[vector] / lanes(machine))
-    rows = prod(size for loop, size in tile.items() if loop != vector)
+    blocks, wide, rows, fma, latency = _fmas(tile, vector, sizes, machine)
     register_bytes = machine.simd_bits // 8
     vector_load = register_bytes / machine.load_bytes_per_cycle
-    fma = wide * rows / machine.fma_per_cycle
-    # FMA latency: fewer accumulators than about 8 cannot keep the unit busy.
-    latency = 8 / machine.fma_per_cycle if wide * rows < 8 else 0.0
-    if is_windowed(kernel, types):
-        load = (wide * rows + 1) * vector_load
-        # A vector that crosses the end of a row is stored element by element.
-        stores = rows * (tile[vector] if sizes[vector] % tile[vector] else wide)
-        tail = 1.5 * stores / (sizes["kh"] * sizes["kw"])
-        return blocks * (max(fma, latency) + load + tail + 1)
     # A block of weights that leaves no room in L1 comes from L2 for every tile.
     block = 4 * tile[vector] * prod(sizes.get(loop, 1) for loop in REDUCTION_LOOPS)
     rate = machine.load_bytes_per_cycle
@@ -321,6 +334,19 @@ def _cycles(
         load += _input_loads(kernel, tile, sizes, machine)
         missed = _input_bytes(kernel, tile, sizes) / machine.l2_bytes_per_cycle
     return blocks * (max(fma, load, latency) + 0.25 * min(fma, load) + missed + 1)
+
+
+def _fmas(
+    tile: Mapping[str, int], vector: str, sizes: Mapping[str, int], machine: Core
+) -> tuple[int, int, int, float, float]:
+    """Blocks, vectors of a row, rows, and the cycles of FMAs and of their latency."""
+    blocks = prod(ceil(sizes[loop] / size) for loop, size in tile.items())
+    wide = ceil(tile[vector] / lanes(machine))
+    rows = prod(tile.values()) // tile[vector]
+    fma = wide * rows / machine.fma_per_cycle
+    # FMA latency: fewer accumulators than about 8 cannot keep the unit busy.
+    latency = 8 / machine.fma_per_cycle if wide * rows < 8 else 0.0
+    return blocks, wide, rows, fma, latency
 
 
 def _input_bytes(
