@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import fnmatch
-import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from gos_fx import checks
 from gos_fx.errors import BadOption, NotBuiltYet
 from gos_fx.evolve.engine import SearchOptions
-from gos_fx.evolve.task import (
-    Task,
-    fidelity,
-    require_reiterable,
-    squared_error,
-    top1,
-)
+from gos_fx.evolve.task import require_reiterable
 from gos_fx.latency.choice import choose
 from gos_fx.latency.profile import Profile, profile_network
 from gos_fx.latency.source import Source, open_source
+from gos_fx.options import Options
 from gos_fx.passes.make_opaque import make_opaque
-from gos_fx.passes.operators import Operator
 from gos_fx.passes.serialize import network_to_json
 from gos_fx.passes.trace import run_once
-from gos_fx.pipeline import Optimization, Options, prepare, versions
+from gos_fx.pipeline import Optimization, prepare, versions
+from gos_fx.preparation import batch_of, task_of, wanted_operators
 from gos_fx.result import OptimizationResult
 from gos_fx.store import load_run
 from gos_fx.targets import target as target_table
@@ -40,8 +32,6 @@ if TYPE_CHECKING:
     from torch import fx
 
     from gos_fx.compiled import CompiledModel
-
-_GENERATED_BATCHES, _GENERATED_BATCH = 8, 16
 
 
 def targets() -> tuple[str, ...]:
@@ -138,7 +128,9 @@ def optimize(
             checks.check_batch(model, data, where)
     inputs = checks.find_example_inputs(model, example_inputs, eval_data, train_data)
     run_once(model, inputs)
-    task = _task(model, inputs, train_data, eval_data, loss, metric, metric_mode, seed)
+    task = task_of(
+        model, inputs, train_data, eval_data, loss, metric, metric_mode, seed
+    )
     latencies = choose(latency_source, resolved, threads)
     options = Options(
         objectives=objectives,
@@ -163,7 +155,7 @@ def optimize(
         "accuracy_measured": eval_data is not None or train_data is not None,
         "iterations": iterations,
         "population": population,
-        "batch": _batch(inputs),
+        "batch": batch_of(inputs),
         "versions": versions(),
     }
     optimization = Optimization(
@@ -173,7 +165,7 @@ def optimize(
         resolved,
         options,
         latencies=latencies,
-        wanted=_filter(model, only, exclude),
+        wanted=wanted_operators(model, only, exclude),
         executor=executor,
         progress=progress,
         facts=facts,
@@ -281,85 +273,3 @@ def _check_options(metric_mode: str, resume: bool) -> None:
             where="resume",
             do="run again with the same seed, which gives the same result",
         )
-
-
-def _task(
-    model: nn.Module,
-    inputs: tuple[Any, ...],
-    train_data: Iterable[Any] | None,
-    eval_data: Iterable[Any] | None,
-    loss: Callable[[Any, Any], Tensor] | None,
-    metric: Callable[[Any, Any], Any] | None,
-    mode: str,
-    seed: int,
-) -> Task:
-    if eval_data is None and train_data is None:
-        data = _generated(model, inputs, seed)
-        return Task(data, data, squared_error, fidelity, "max", "fidelity", True)
-    valid = train_data if eval_data is None else eval_data
-    assert valid is not None
-    return Task(
-        train_data,
-        valid,
-        loss or nn.functional.cross_entropy,
-        metric or top1,
-        mode,
-        getattr(metric, "__name__", "metric") if metric else "top-1 accuracy",
-        parameters=tuple(inspect.signature(model.forward).parameters),
-    )
-
-
-def _generated(
-    model: nn.Module, inputs: tuple[Any, ...], seed: int
-) -> list[tuple[tuple[Any, ...], Any]]:
-    """Normal inputs in the examples' shapes with the model's own outputs."""
-    generator = torch.Generator().manual_seed(seed)
-    batches = []
-    for _ in range(_GENERATED_BATCHES):
-        made = tuple(_noise(x, generator) for x in inputs)
-        batches.append((made, run_once(model, made)))
-    return batches
-
-
-def _noise(x: Any, generator: torch.Generator) -> Any:
-    if not isinstance(x, Tensor):
-        return x
-    shape = (_GENERATED_BATCH, *x.shape[1:])
-    if x.is_floating_point():
-        return torch.randn(shape, generator=generator).to(x.dtype)
-    high = max(2, int(x.max()) + 1)
-    return torch.randint(0, high, shape, generator=generator, dtype=x.dtype)
-
-
-def _filter(
-    model: nn.Module,
-    only: str | type[nn.Module] | Iterable[str | type[nn.Module]] | None,
-    exclude: str | type[nn.Module] | Iterable[str | type[nn.Module]] | None,
-) -> Callable[[Operator], bool]:
-    modules = dict(model.named_modules())
-
-    def matches(operator: Operator, wanted: Iterable[str | type[nn.Module]]) -> bool:
-        return any(
-            fnmatch.fnmatchcase(operator.name, want)
-            if isinstance(want, str)
-            else isinstance(modules.get(operator.name), want)
-            for want in wanted
-        )
-
-    include = None if only is None else _each(only)
-    leave = _each(exclude or ())
-    return lambda op: (
-        (include is None or matches(op, include)) and not matches(op, leave)
-    )
-
-
-def _each(
-    wanted: str | type[nn.Module] | Iterable[str | type[nn.Module]],
-) -> tuple[str | type[nn.Module], ...]:
-    """A single name or type as a tuple of one."""
-    return (wanted,) if isinstance(wanted, str | type) else tuple(wanted)
-
-
-def _batch(inputs: tuple[Any, ...]) -> int:
-    first = next(x for x in inputs if isinstance(x, Tensor))
-    return int(first.shape[0]) if first.dim() else 1

@@ -7,23 +7,22 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from gos_fx.errors import InfeasibleConstraints
-from gos_fx.evolve.engine import SearchLog, SearchOptions, evolve
-from gos_fx.evolve.evaluator import Evaluator, Gates, Limits
-from gos_fx.evolve.fitness import DEFAULT_OBJECTIVES, Evaluation, Individual
+from gos_fx.evolve.engine import SearchLog, evolve
+from gos_fx.evolve.evaluator import Evaluator
+from gos_fx.evolve.fitness import Evaluation, Individual
 from gos_fx.evolve.selection import select
 from gos_fx.evolve.task import Score, Task
-from gos_fx.evolve.training import FineTuning, LocalFit
-from gos_fx.ir.verifier import Bounds
 from gos_fx.latency.choice import Chosen, SourceLost
 from gos_fx.latency.profile import Profile
 from gos_fx.measuring import Measuring
+from gos_fx.options import Options
 from gos_fx.passes.emit import emit_operator, replace_operators
 from gos_fx.passes.fold_batch_norm import fold_batch_norm
 from gos_fx.passes.operators import Operator, find_operators
@@ -35,35 +34,6 @@ from gos_fx.targets.target import Target
 logger = logging.getLogger("gos_fx")
 
 Progress = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything that steers an optimization, apart from model, data and target.
-
-    ``worth``: share of the model's latency below which a group of operators is not
-    searched once the model is deployable; the whole gain would be within the error.
-    ``finalists``: at most so many of a group's front are measured, where a source
-    measures; the others are dropped.
-    """
-
-    epsilon: float = 0.01
-    constraints: Mapping[str, float] = field(default_factory=dict)
-    max_replacements: int = 10
-    similar: int = 4
-    worth: float = 0.05
-    finalists: int = 8
-    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
-    time_budget: float | None = None
-    threads: int | None = None
-    seed: int = 0
-    search: SearchOptions = SearchOptions()
-    bounds: Bounds = Bounds()
-    tuning: FineTuning = FineTuning()
-    fit: LocalFit = LocalFit()
-    polishing: LocalFit = LocalFit(steps=150, rate=1e-3)
-    gates: Gates = Gates()
-    limits: Limits = Limits()
 
 
 def prepare(model: nn.Module, example_inputs: ExampleInputs) -> fx.GraphModule:
@@ -305,9 +275,13 @@ class Optimization:
         replacement: Replacement,
     ) -> Point:
         found, graph = individual.evaluation, individual.graph
-        latency = composed(last.latency, share, before, found)
-        parameters = last.parameters - before.parameters + found.parameters
         operators = evaluator.costs.placed(graph)
+        if self.latencies.measured is not None:
+            latency = composed(last.latency, share, before, found)
+        else:
+            model = self.latencies.analytical
+            latency = model.network(self.network, (), operators).total
+        parameters = last.parameters - before.parameters + found.parameters
         measures = Measures(
             latency,
             parameters,

@@ -106,7 +106,7 @@ def test_profile(capsys: pytest.CaptureFixture[str], models: str, name: str) -> 
     found = document(capsys, *arguments, "--threads", "2")
     assert found["target"] == "arm_a53" and found["threads"] == 2
     kinds = [row["name"] for row in found["rows"]]
-    assert kinds == ["conv", "pool", "flatten", "head"]
+    assert kinds == ["conv", "pool", "flatten", "head", "runtime"]
     assert main(list(arguments)) == 0
     out = capsys.readouterr().out
     assert "conv" in out and "ms +-" in out

@@ -7,6 +7,7 @@ the emulator would count; the constants were fitted to that (``constants``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import hypot, prod
 from typing import Any
 
@@ -29,7 +30,7 @@ from gos_fx.latency.roofline import (
 )
 from gos_fx.latency.source import NetworkLatency
 from gos_fx.latency.stream import Loop
-from gos_fx.passes.operators import find_operators
+from gos_fx.passes.operators import Operator, find_operators
 from gos_fx.targets.target import Target
 
 SOURCE = "analytical"
@@ -144,22 +145,28 @@ class AnalyticalSource:
         return graph_latency(graph, self.target, self.threads)
 
     def network(
-        self, network: fx.GraphModule, inputs: tuple[Any, ...] = ()
+        self,
+        network: fx.GraphModule,
+        inputs: tuple[Any, ...] = (),
+        operators: Sequence[Operator] | None = None,
     ) -> NetworkLatency:
-        """The sum over a traced network, at the shapes that the trace recorded.
+        """The sum over a traced network, at the shapes that the trace recorded, with
+        these ``operators`` in place of its own if given.
 
         Torch operators between ours are the functions that TVM makes of them, or, where
         this does not know them, the bytes that they read and write. ``runtime`` is what
         the virtual machine does between kernels.
         """
-        operators, others, counters = {}, {}, {}
-        by_first = {op.nodes[0]: op for op in find_operators(network)}
+        found, others, counters = {}, {}, {}
+        if operators is None:
+            operators = find_operators(network)
+        by_first = {op.nodes[0]: op for op in operators}
         calls = 0
         for node in network.graph.nodes:
             operator = by_first.get(node.name)
             if operator is not None and operator.template is not None:
                 graph = operator.concrete
-                operators[operator.name] = self.operator(graph)
+                found[operator.name] = self.operator(graph)
                 counters[operator.name] = self.counted(graph)
                 calls += glue.calls(graph)
             elif operator is not None or node.op in ("call_function", "call_method"):
@@ -167,9 +174,9 @@ class AnalyticalSource:
                 others[name], called = self._between(node)
                 calls += called
         others[RUNTIME] = self._estimate(glue.runtime(calls, self.target))
-        each = (*operators.values(), *others.values())
+        each = (*found.values(), *others.values())
         whole = total(each, SOURCE, self.target.name)
-        return NetworkLatency(whole, operators, others, counters)
+        return NetworkLatency(whole, found, others, counters)
 
     def counted(self, graph: Graph) -> dict[str, float]:
         """What the emulator would count of a concrete graph."""
