@@ -31,6 +31,8 @@ def families() -> Iterator[tuple[str, str]]:
     yield from _products()
     yield from _streams()
     yield from _scheduled(random.Random(SEED))
+    yield from _drawn(random.Random(SEED + 1))
+    yield from _drawn(random.Random(SEED + 2))
 
 
 def _dense() -> Iterator[tuple[str, str]]:
@@ -358,3 +360,31 @@ def _draw(
         if legal:
             text += f"; unroll({loop}={rng.choice(legal)})"
     return text
+
+
+def unseen() -> Iterator[tuple[str, str]]:
+    """Operators drawn when forms and constants were settled: nothing was fitted."""
+    yield from _drawn(random.Random(SEED + 3))
+
+
+def _drawn(rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Shapes that nobody chose; many are odd."""
+    for _ in range(20):
+        channels = (rng.randint(3, 160), rng.randint(8, 160))
+        size = (rng.randint(6, 40), rng.randint(6, 40))
+        kernel, stride = rng.choice((1, 1, 3, 3, 5)), rng.choice((1, 1, 2))
+        yield "drawn_dense", convolution(channels, size, kernel, stride)
+    for _ in range(12):
+        c, k, stride = rng.randint(8, 200), rng.choice((3, 5)), rng.choice((1, 2))
+        size = (rng.randint(7, 60), rng.randint(7, 60))
+        yield "drawn_depthwise", convolution((c, c), size, k, stride, groups=c)
+    for _ in range(8):
+        rows, k, columns = rng.randint(1, 64), rng.randint(16, 512), rng.randint(8, 512)
+        yield "drawn_linear", product((rows, k), (k, columns), weight=True)
+    for _ in range(10):
+        shape = (1, rng.randint(3, 96), rng.randint(5, 60), rng.randint(5, 60))
+        line = rng.choice(("relu(x, slope=0.0)", "add(x, y)", "sigmoid(x)", "tanh(x)"))
+        yield "drawn_stream", chain(shape, line)
+    scheduled = list(_scheduled(rng))
+    for family, text in rng.sample(scheduled, 30):
+        yield f"drawn_{family}", text

@@ -1,15 +1,18 @@
 """Operators measured by the emulator: ``kernels.csv``.
 
-    python -m benchmarks.analytical.kernels [--again]
+    python -m benchmarks.analytical.kernels [--again] [--unseen]
 
-measures what the file does not have, or all of it. What is counted does not depend on
-constants of a board, so it stays when those are recalibrated.
+measures what the file does not have, or all of it; ``--unseen`` is about those of
+``unseen.csv``, on which no form and no constant was chosen. What is counted does not
+depend on constants of a board, so it stays when those are recalibrated. LD_BIND_NOW
+keeps the dynamic linker's work at a first call out, which no kernel in a network has.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gos_fx.instructions  # noqa: F401  (fills the table of instructions)
-from benchmarks.analytical.families import families
+from benchmarks.analytical.families import families, unseen
 from gos_fx.errors import GosError
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.parser import parse
 from gos_fx.targets import Target, get
 
 TABLE = Path(__file__).parent / "kernels.csv"
+UNSEEN = TABLE.with_name("unseen.csv")
 # Target, threads, and of how many operators one is measured there.
 SETTINGS = (
     ("arm_a53", 1, 1),
@@ -118,15 +122,18 @@ def measure(family: str, graph: Graph, target: Target, threads: int) -> Measured
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--again", action="store_true", help="measure all anew")
+    parser.add_argument("--unseen", action="store_true", help="those of unseen.csv")
+    arguments = parser.parse_args()
+    os.environ["LD_BIND_NOW"] = "1"
+    path = UNSEEN if arguments.unseen else TABLE
     known = {}
-    if not parser.parse_args().again:
-        known = {(one.text, one.target, one.threads): one for one in read()}
-    operators = dict.fromkeys((parse(text).text, f) for f, text in families())
+    if not arguments.again:
+        known = {(one.text, one.target, one.threads): one for one in read(path)}
+    chosen = unseen() if arguments.unseen else families()
+    operators = dict.fromkeys((parse(text).text, family) for family, text in chosen)
     measured: list[Measured] = []
-    for target, threads, every in SETTINGS:
-        for i, (text, family) in enumerate(operators):
-            if i % every:
-                continue
+    for target, threads, every in SETTINGS[: 1 if arguments.unseen else None]:
+        for text, family in list(operators)[::every]:
             one = known.get((text, target, threads))
             try:
                 one = one or measure(family, parse(text), get(target), threads)
@@ -136,8 +143,7 @@ def main() -> None:
             measured.append(one)
             if len(measured) % 20 == 0:
                 print(len(measured), target, threads, flush=True)
-                write(measured, _versions())
-    write(measured, _versions())
+    write(measured, _versions(), path)
 
 
 def _versions() -> str:

@@ -78,12 +78,23 @@ def _dense(nest: Nest, machine: Machine, c: Constants) -> float:
         spilled = max(0.0, live - c.spill_from * machine.vector_registers)
         spilled = min(float(vectors), spilled)
     step += (c.spill + c.spill_wide * (whole > 1)) * spilled
-    tailed = nest.outputs[nest.vector] % size > 0 and size & (size - 1) > 0
-    if size > lanes and (tailed or size % lanes):
-        step += c.shuffle * size * rows  # lanes are moved one by one
+    uneven = size & (size - 1) > 0
+    bare = all(nest.unroll.get(loop, 1) == 1 for loop in nest.reductions)
+    if size > 1 and bare and _tailed_twice(nest):
+        # The tails read accumulators one number at a time, and without taps that are
+        # unrolled LLVM takes them apart in the loop already.
+        step += (c.tails + c.shuffle * uneven) * size * rows
+    elif size > lanes and size % lanes:
+        step += c.uneven * size * rows
     if nest.cut:
         step += c.cut_load * rows
     return nest.steps * step + nest.reductions["ci"] * c.step_ci
+
+
+def _tailed_twice(nest: Nest) -> bool:
+    """Whether tiles reach over the end along the vectors and along another loop."""
+    cut = {loop for loop, size in nest.outputs.items() if size % nest.tile[loop]}
+    return nest.vector in cut and len(cut) > 1
 
 
 def _inputs(nest: Nest) -> float:

@@ -23,6 +23,8 @@ from gos_fx.targets.target import Machine
 # (kernels/schedules/stage.py).
 PARALLEL_WORK = 1 << 14
 MAX_VECTOR = 64
+# Cycles of arithmetic from which LLVM leaves a loop over numbers as it is.
+_SIMPLE = 10.0
 _MOVES = ("concat", "transpose", "resize", "reshape")
 
 
@@ -61,14 +63,13 @@ def vector_width(extent: int, widest: int) -> int:
 def crosses(shape: Sequence[int], width: int) -> bool:
     """Whether a vector along the fused loop is taken apart, element by element.
 
-    TVM recognises the fused index as the flat one unless an outer axis can be split off
-    that holds whole vectors while an inner one does not: then the inner index is
-    computed for each lane.
+    TVM recognises the fused index as the flat one if no axis lies in line with the
+    vectors, or all do; if some do, the index of the others is computed for each lane.
     """
     total = prod(shape)
     suffix = {prod(shape[i:]) for i in range(1, len(shape))} - {1, total}
-    whole = [extent % width == 0 for extent in suffix]
-    return any(whole) and not all(whole)
+    aligned = [extent % width == 0 or width % extent == 0 for extent in suffix]
+    return any(aligned) and not all(aligned)
 
 
 def loops_of(
@@ -153,6 +154,10 @@ def _plain(
     vectors = ceil(width / machine.lanes)
     full = reads - len(channels)
     moved = vectors * (c.stream_load * full + c.stream_store + each)
+    if width == 1:  # left to LLVM, which makes vectors of what is simple
+        if each < _SIMPLE:
+            return Loop(total / machine.lanes * (c.stream_loop + moved), parts)
+        return Loop(total * (c.stream_loop + c.scalar * each), parts)
     if crosses(shape, width):
         moved = vectors * each + width * (c.lane + c.lane_read * (full - 1))
     for plane in channels:

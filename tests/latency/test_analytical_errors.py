@@ -10,6 +10,7 @@ import pytest
 from benchmarks.analytical import networks
 from benchmarks.analytical.errors import HELD_OUT, errors, measured
 from benchmarks.analytical.families import families
+from benchmarks.analytical.kernels import UNSEEN, read
 from benchmarks.analytical.report import network_errors
 from gos_fx.ir.parser import parse
 from gos_fx.latency.constants import FITTED, OUT_OF_ORDER
@@ -22,6 +23,12 @@ def test_held_out_operators(threads: int) -> None:
     assert found.count >= (150 if threads == 1 else 40)
     assert found.median <= 0.10
     assert found.tau >= 0.90
+
+
+def test_operators_that_nothing_was_chosen_on() -> None:
+    """Shapes drawn at random, most of them odd, with drawn schedules among them."""
+    found = errors(read(UNSEEN))
+    assert found.count >= 75 and found.median <= 0.15 and found.tau >= 0.85
 
 
 def test_families_of_which_no_member_was_fitted() -> None:
