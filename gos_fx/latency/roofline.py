@@ -96,6 +96,8 @@ def cost_of_nest(
             loops.append(Loop(fill))
             loops.append(Loop(move, copy.planes if is_divided else 1))
     tiles = issue.cycles_of_tiles(nest, machine, epilogue, c, parts > 1)
+    products = prod(nest.outputs.values()) * nest.steps
+    tiles = max(tiles, products / machine.lanes / machine.fma_per_cycle / c.scale)
     loops.append(Loop(before + tiles, parts))
     return cost_of_loops(loops, nest_lines(nest, machine, c), c)
 

@@ -149,6 +149,7 @@ def test_a_large_convolution_is_near_the_peak() -> None:
     for name in names():
         machine = get(name).machine
         peak = 2 * 64 * 64 * 9 * 56 * 56 / (machine.peak_flops / machine.cores)
+        peak *= fit_of(get(name), 1).issue  # cycles of the core, not of the issue model
         assert peak < seconds(conv(64, 64, 56), get(name)) < 2.2 * peak
 
 
