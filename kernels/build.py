@@ -71,7 +71,7 @@ def build(
         CompileError: the network cannot be exported, or the compiler refused it, died
             or took longer than ``timeout``; the message names the stage.
     """
-    with tempfile.TemporaryDirectory(prefix="gos_fx_build_") as folder:
+    with _folder() as folder:
         job = Path(folder)
         _export(graph_module, example_inputs, job / "model.pt2")
         return _compile(job, {"listings": listings}, target, out_dir, threads, timeout)
@@ -92,9 +92,16 @@ def build_operator(
         CompileError: the compiler refused it, died or took longer than ``timeout``
             seconds; the message names the stage.
     """
-    with tempfile.TemporaryDirectory(prefix="gos_fx_build_") as folder:
+    with _folder() as folder:
         job = {"listings": listings, "graph": graph.text}
         return _compile(Path(folder), job, target, out_dir, threads, timeout)
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    # A compiler that was stopped may still write its last file.
+    return tempfile.TemporaryDirectory(
+        prefix="gos_fx_build_", ignore_cleanup_errors=True
+    )
 
 
 def _compile(

@@ -9,6 +9,7 @@ when this process does.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -24,6 +25,7 @@ from gos_fx.errors import CompileError
 
 _POLL = 0.01  # seconds between looks at the children
 _STOP = "stop "
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 class Compiler:
@@ -136,6 +138,8 @@ def _obey(line: str, children: dict[int, str]) -> None:
         return
     status = 1
     try:
+        # without whoever forked it, nobody waits for this process
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         null = os.open(os.devnull, os.O_RDWR)
         said = os.open(f"{line}/stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         for file, descriptor in ((null, 0), (null, 1), (said, 2)):

@@ -6,6 +6,7 @@ kernel's time, throttling, and threads that disturb each other in a shared cache
 
 from __future__ import annotations
 
+from gos_fx.emulator import tools
 from gos_fx.emulator.sysroot import emulation_of
 from gos_fx.emulator.timing import Clock
 from gos_fx.kernels import emulator
@@ -29,7 +30,8 @@ class EmulatorSource(MeasuredSource):
     def __init__(self, target: Target, threads: int | None = None) -> None:
         super().__init__(target, threads)
         self._emulation = emulation_of(target)
-        Clock(target)  # what is missing is said at once
+        tools.find_qemu()  # what is missing is said at once
+        Clock(target)
 
     def measure(self, package: Package, *, alone: bool = False) -> PackageTiming:
         """Count a package; the error is that of the target's fit.
