@@ -115,7 +115,7 @@ def leave_out() -> dict[str, float]:
     found = {}
     for family in sorted({one.family for one in every}):
         rest = [one for one in every if one.family != family]
-        constants = fit(rest, FITTED, "cycles", evaluations=6)
+        constants = fit(rest, FITTED, "cycles", evaluations=4)
         own = [one for one in every if one.family == family]
         found[family] = errors(own, constants).median
         print(f"{family:20} {len(own):4} {found[family]:.3f}", flush=True)
