@@ -2,8 +2,9 @@
 
     python -m benchmarks.latency_sources [-o latency_sources.json] [SECTION ...]
 
-A section is a function in ``SECTIONS`` that gives tables. What takes minutes (emulating
-networks) reads the committed counts; the section says from where.
+A section is a function in ``SECTIONS`` that gives tables. Those about the engines read
+the committed counts, and the analytical model is compared with committed ones;
+``emulator_sums`` emulates two networks, which takes minutes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import emulator_sums
+from benchmarks.analytical.sections import analytical
 from benchmarks.calibration import sections as calibration
 
 
@@ -32,6 +35,8 @@ SECTIONS: dict[str, Callable[[], Iterable[Titled]]] = {
     "raspberry_pi_3b_plus": calibration.raspberry_pi,
     "out_of_order": calibration.out_of_order,
     "snapdragon_845": calibration.snapdragon_845,
+    "analytical": analytical,
+    "emulator_sums": emulator_sums.sums,
 }
 
 
