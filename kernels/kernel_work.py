@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 
-from gos_fx.emulator.counts import Recording, Segment, merge
+from gos_fx.emulator.counts import Recording, Segment, ThreadCounts, merge
 from gos_fx.emulator.timing import Clock, Work
 from gos_fx.errors import EmulatorUnavailable
 
 # What ended a segment, as probe.cpp numbers it.
 _OUTSIDE, _RUNTIME, _SERIAL, _TASK, _WHOLE = range(5)
+_BUILTIN = "vm.builtin."
 # Name of what the virtual machine does between the kernels.
 RUNTIME = "runtime"
 
@@ -55,72 +56,69 @@ def kernel_works(
         )
     # Blocks are timed all at once; then each segment is looked at alone.
     groups = [whole, between, *calls]
-    works = iter(clock.work(recording, [merge([s]) for g in groups for s in g]))
-    timed = [[(segment.number, next(works)) for segment in group] for group in groups]
-    every = [
-        (name, _kernel(name, parts), _sum(parts))
-        for name, parts in zip(names, timed[2:])
+    flat = [
+        (segment, part) for g in groups for segment in g for part in _split(segment)
     ]
-    mine = [(kernel, work) for name, kernel, work in every if not _is_builtin(name)]
-    rest = [work for name, _, work in every if _is_builtin(name)]
-    runtime = _sum(timed[1])
-    for work in rest:
-        runtime = runtime.plus(work)
+    works = iter(clock.work(recording, [part for _, part in flat]))
+    timed = [[_Part(s.number, next(works), next(works)) for s in g] for g in groups]
+    mine = [
+        (name, parts)
+        for name, parts in zip(names, timed[2:])
+        if not name.startswith(_BUILTIN)
+    ]
+    builtin = [
+        part
+        for name, parts in zip(names, timed[2:])
+        if name.startswith(_BUILTIN)
+        for part in parts
+    ]
+    last = _kernel(RUNTIME, [*timed[1], *builtin])
     if whole:  # what the virtual machine does without being asked for marks
-        runtime = _sum(timed[0])
-        for _, work in mine:
-            runtime = runtime.minus(work)
-    serial = max(0.0, runtime.cycles)
-    last = KernelWork(
-        RUNTIME,
-        max(0, runtime.instructions),
-        max(0, runtime.l1d_misses),
-        max(0, runtime.lines),
-        serial,
-        0.0,
+        kernels = [part.main for _, parts in mine for part in parts]
+        all_ = [part.main for part in timed[0]]
+        cycles = sum(w.cycles for w in all_) - sum(w.cycles for w in kernels)
+        count = sum(w.instructions for w in all_) - sum(w.instructions for w in kernels)
+        last = replace(last, instructions=max(0, count), serial=max(0.0, cycles))
+    return (
+        *(_kernel(name, parts) for name, parts in mine),
+        replace(last, parallel=0.0),
     )
-    return (*(kernel for kernel, _ in mine), last)
 
 
 @dataclass(frozen=True)
-class _Total:
-    instructions: int = 0
-    l1d_misses: int = 0
-    lines: int = 0
-    cycles: float = 0.0
+class _Part:
+    """A segment: the work of the thread that set the mark, and that of the others."""
 
-    def plus(self, other: _Total) -> _Total:
-        return _Total(*(a + b for a, b in zip(astuple(self), astuple(other))))
-
-    def minus(self, other: _Total) -> _Total:
-        return _Total(*(a - b for a, b in zip(astuple(self), astuple(other))))
+    number: int
+    main: Work
+    others: Work
 
 
-def _sum(parts: Sequence[tuple[int, Work]]) -> _Total:
-    works = [work for _, work in parts]
-    return _Total(
-        sum(work.instructions for work in works),
-        sum(work.misses[0] for work in works),
-        sum(work.lines for work in works),
-        sum(work.cycles for work in works),
-    )
+def _split(segment: Segment) -> tuple[dict[int, ThreadCounts], dict[int, ThreadCounts]]:
+    counts = merge([segment])
+    main = {segment.thread: counts.pop(segment.thread)}
+    return main, counts
 
 
-def _kernel(name: str, parts: Sequence[tuple[int, Work]]) -> KernelWork:
-    total = _sum(parts)
-    tasks = [work.cycles for number, work in parts if number == _TASK]
+def _kernel(name: str, parts: Sequence[_Part]) -> KernelWork:
+    """With one thread parallel loops have marks; with several, the first thread has a
+    part of them like the others, and what it does beyond that is serial."""
+    works = [work for part in parts for work in (part.main, part.others)]
+    parallel, serial = 0.0, 0.0
+    for part in parts:
+        if part.number == _TASK:
+            parallel += part.main.cycles
+        else:
+            parallel += part.others.busiest
+            serial += max(0.0, part.main.cycles - part.others.busiest)
     return KernelWork(
         function=name,
-        instructions=total.instructions,
-        l1d_misses=total.l1d_misses,
-        lines=total.lines,
-        serial=sum(work.cycles for number, work in parts if number != _TASK),
-        parallel=_busiest(tasks, [number for number, _ in parts]),
+        instructions=sum(work.instructions for work in works),
+        l1d_misses=sum(work.misses[0] for work in works if work.misses),
+        lines=sum(work.lines for work in works),
+        serial=serial,
+        parallel=parallel,
     )
-
-
-def _is_builtin(name: str) -> bool:
-    return name.startswith("vm.builtin.")
 
 
 def _sorted(
@@ -145,14 +143,3 @@ def _sorted(
             calls[-1].append(segment)
         begins = segment.number == _RUNTIME
     return whole, between, calls
-
-
-def _busiest(tasks: Sequence[float], numbers: Sequence[int]) -> float:
-    """Cycles of the longest task of each parallel loop, over the loops of a kernel."""
-    longest, current, left = 0.0, 0.0, iter(tasks)
-    for number in numbers:
-        if number == _TASK:
-            current = max(current, next(left))
-        else:
-            longest, current = longest + current, 0.0
-    return longest + current

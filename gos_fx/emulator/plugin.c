@@ -21,12 +21,14 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The part of qemu's plugin interface 1 that is used here. Debian ships no header. */
@@ -82,6 +84,10 @@ enum { HINT_YIELD = 0xd503203f, HINT_WFE = 0xd503205f };
 enum { DC_ZVA = 0xd50b7420, REGISTER = 0x1f }; /* and the bits that name its register */
 
 enum { MAX_THREADS = 256, MAX_LEVELS = 4, MAX_INSNS = 4096 };
+/* Threads that work at the same time share a cache, so none may run far ahead of another:
+ * by so many instructions, checked as often. One that does not move for so long (in
+ * nanoseconds of this machine) is not waited for: it may be blocked. */
+enum { PACE = 20000, PATIENCE = 20000000 };
 /* Blocks between two yields up to which they count as one turn of a waiting loop. */
 enum { SPIN_BLOCKS = 64 };
 
@@ -114,6 +120,9 @@ typedef struct {
   uint64_t misses[MAX_LEVELS], reported_misses[MAX_LEVELS];
   uint64_t writebacks, reported_writebacks;
   Cache own[MAX_LEVELS];
+  uint64_t paced; /* time at which it last looked after the others */
+  _Atomic uint64_t time; /* instructions of its work */
+  _Atomic bool works;    /* is neither waiting nor in a system call */
 } Thread;
 
 static Level levels[MAX_LEVELS];
@@ -122,6 +131,7 @@ static enum { WHOLE, CLOCK, MARKS } region = WHOLE;
 static unsigned clock_pairs = 1; /* the region opens at this call of a thread */
 static bool region_found;
 static Thread *_Atomic threads[MAX_THREADS];
+static _Atomic unsigned thread_count; /* highest index in use, and one */
 static Block **blocks, **table;
 static size_t block_count, block_room, table_size;
 static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -159,6 +169,10 @@ static Thread *new_thread(unsigned index) {
     if (!levels[i].shared) thread->own[i].tags = new_tags(&levels[i]);
   }
   atomic_store_explicit(&threads[index], thread, memory_order_release);
+  unsigned count = atomic_load(&thread_count);
+  while (count <= index &&
+         !atomic_compare_exchange_weak(&thread_count, &count, index + 1)) {
+  }
   return thread;
 }
 
@@ -266,7 +280,47 @@ static void grow(Thread *thread, uint32_t index) {
   pthread_mutex_unlock(&report_lock);
 }
 
+/* Pace --------------------------------------------------------------------------- */
+
+static Thread *last_of_others(const Thread *thread) {
+  Thread *last = NULL;
+  for (unsigned i = 0; i < atomic_load(&thread_count); ++i) {
+    Thread *other = atomic_load(&threads[i]);
+    if (other == NULL || other == thread || !atomic_load(&other->works)) continue;
+    if (last == NULL || atomic_load(&other->time) < atomic_load(&last->time)) {
+      last = other;
+    }
+  }
+  return last;
+}
+
+static void begin_to_work(Thread *thread) {
+  Thread *last = last_of_others(thread);
+  uint64_t now = last == NULL ? 0 : atomic_load(&last->time);
+  if (now > atomic_load(&thread->time)) atomic_store(&thread->time, now);
+  thread->paced = atomic_load(&thread->time);
+  atomic_store(&thread->works, true);
+}
+
+static void keep_pace(Thread *thread) {
+  uint64_t time = atomic_load(&thread->time);
+  thread->paced = time;
+  Thread *last = last_of_others(thread);
+  if (last == NULL || time <= atomic_load(&last->time) + PACE) return;
+  struct timespec start, now;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  do {
+    sched_yield();
+    last = last_of_others(thread);
+    if (last == NULL || time <= atomic_load(&last->time) + PACE) return;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec - start.tv_nsec <
+           PATIENCE);
+  atomic_store(&last->works, false);
+}
+
 static void on_yield(Thread *thread) {
+  atomic_store_explicit(&thread->works, false, memory_order_relaxed);
   if (thread->since_yield <= SPIN_BLOCKS) {
     for (unsigned i = 0; i < thread->since_yield; ++i) {
       --thread->counts[thread->recent[i]];
@@ -283,7 +337,15 @@ static void on_execute(unsigned index, void *data) {
   if (thread->since_yield < SPIN_BLOCKS) {
     thread->recent[thread->since_yield] = block->index;
   }
-  if (thread->since_yield <= SPIN_BLOCKS) ++thread->since_yield;
+  uint64_t time = atomic_load_explicit(&thread->time, memory_order_relaxed);
+  atomic_store_explicit(&thread->time, time + block->insns, memory_order_relaxed);
+  if (thread->since_yield <= SPIN_BLOCKS) {
+    ++thread->since_yield;
+  } else if (!atomic_load_explicit(&thread->works, memory_order_relaxed)) {
+    begin_to_work(thread);
+  } else if (time - thread->paced >= PACE) {
+    keep_pace(thread);
+  }
   if (__builtin_expect(block->spins, 0)) on_yield(thread);
 }
 
@@ -412,6 +474,7 @@ static void on_syscall(plugin_id id, unsigned index, int64_t number, uint64_t a1
                    ? operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET
                    : number == SYS_SCHED_YIELD || number == SYS_NANOSLEEP ||
                          number == SYS_CLOCK_NANOSLEEP;
+  atomic_store(&thread->works, false);
   if (waits) on_yield(thread);
   if (number == SYS_CLOCK_GETTIME && region == CLOCK && !region_found) {
     unsigned call = ++thread->clock_calls;

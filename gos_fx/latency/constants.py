@@ -104,6 +104,9 @@ class Constants:
     # Parts of the last cache that other data may take before a line goes.
     cache_from: float = 0.8983
     cache_to: float = 1.221
+    # Part of what threads crowd out of the shared cache that is fetched again: they do
+    # not stay in step, and find some of each other's lines. Set by hand on ResNet-18.
+    crowded: float = 0.72
     kernel_lines: float = 29.54
     # Of the virtual machine, for each call of a kernel.
     runtime_cycles: float = 2000.0

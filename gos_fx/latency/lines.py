@@ -145,24 +145,50 @@ def stream_lines(stream: Stream, extents: Mapping[str, int], machine: Machine) -
     return runs * (rows / per + (0.0 if whole else 0.5))
 
 
-def repeated(nest: Nest, machine: Machine, c: Constants) -> dict[str, float]:
+def repeated(
+    nest: Nest, machine: Machine, c: Constants, threads: int = 1
+) -> dict[str, float]:
     """How often each stream's lines come from DRAM while the nest runs, at least once.
 
     From the register tile outwards: if all that one iteration of a loop touches stays
-    in the cache, the next iteration finds again what the two have in common.
+    in the cache, the next iteration finds again what the two have in common. Threads
+    that share the cache are at as many iterations of the loop that is divided among
+    them: what moves with it is there for each of them, the rest they read together.
     """
+    divided = _divided(nest) if threads > 1 and _is_shared(machine) else None
+    inside = divided is not None
     extents = nest.extents(nest.tile)
     lines = {s.name: stream_lines(s, extents, machine) for s in nest.streams}
     for loop in reversed(nest.outputs):
         now = {s.name: stream_lines(s, extents, machine) for s in nest.streams}
-        part = gone(sum(now.values()), machine, c)
+        if inside:
+            now = {
+                s.name: now[s.name] * (threads if _moves(s, divided) else 1)
+                for s in nest.streams
+            }
+        part = gone(sum(now.values()), machine, c) * (c.crowded if inside else 1.0)
         extents[loop] = nest.outputs[loop]
         for s in nest.streams:
             once = max(lines[s.name], stream_lines(s, extents, machine))
-            again = lines[s.name] * nest.tiles[loop]
+            together = threads if loop == divided and not _moves(s, loop) else 1
+            again = lines[s.name] * max(1.0, nest.tiles[loop] / together)
             lines[s.name] = (1.0 - part) * once + part * max(once, again)
+        inside = inside and loop != divided
     whole = nest.extents(nest.outputs)
     return {
         s.name: max(1.0, lines[s.name] / stream_lines(s, whole, machine))
         for s in nest.streams
     }
+
+
+def _is_shared(machine: Machine) -> bool:
+    return machine.l3_bytes is not None or machine.l2_shared
+
+
+def _divided(nest: Nest) -> str | None:
+    """The outermost loop that has several iterations."""
+    return next((loop for loop, count in nest.tiles.items() if count > 1), None)
+
+
+def _moves(stream: Stream, loop: str | None) -> bool:
+    return any(loop == x for axis in stream.axes for x, _, _ in axis.loops)

@@ -99,14 +99,15 @@ def cost_of_nest(
     products = prod(nest.outputs.values()) * nest.steps
     tiles = max(tiles, products / machine.lanes / machine.fma_per_cycle / c.scale)
     loops.append(Loop(before + tiles, parts))
-    return cost_of_loops(loops, nest_lines(nest, machine, c), c)
+    busy = threads if parts > 1 else 1
+    return cost_of_loops(loops, nest_lines(nest, machine, c, busy), c)
 
 
-def nest_lines(nest: Nest, machine: Machine, c: Constants) -> float:
+def nest_lines(nest: Nest, machine: Machine, c: Constants, threads: int = 1) -> float:
     """Lines from and to DRAM; the maps were written just before, the weights not."""
     whole = nest.extents(nest.outputs)
     size = {s.name: lines.stream_lines(s, whole, machine) for s in nest.streams}
-    repeats = lines.repeated(nest, machine, c)
+    repeats = lines.repeated(nest, machine, c, threads)
     maps = {s.name for s in (*nest.reads, *nest.late) if s.role == "map"}
     stages: list[Stage] = [[Sweep(name, size[name], True) for name in sorted(maps)]]
     read = dict.fromkeys(s.name for s in (*nest.reads, *nest.late))

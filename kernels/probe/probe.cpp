@@ -4,13 +4,13 @@
 //
 // One inference to warm up, one that is marked as a whole, and one whose kernels are:
 // to be told of them costs the virtual machine instructions. NAMES gets the names of the
-// kernels in order of execution. With FLUSH bytes above 0 only the last of the three is
-// made; that much memory is read before, and the inputs are written again: the caches
-// are then as in a larger network, where the operator before has just written the inputs
-// and the weights have long been pushed out.
+// kernels in order of execution. With FLUSH bytes above 0 the second of the three is left
+// out; that much memory is read before the last, and the inputs are written again: the
+// caches are then as in a larger network, where the operator before has just written the
+// inputs and the weights have long been pushed out.
 //
-// The parts of a parallel loop are run one after the other in this thread, each with
-// marks of its own: the counts do not depend on the host's threads, and no thread waits.
+// Parallel loops run on TVM's own threads; with one thread, their body has marks of its
+// own.
 #define main driver_main
 #include "driver.cpp"
 #undef main
@@ -31,14 +31,13 @@ struct ParallelEnvironment {  // TVMParallelGroupEnv
 };
 using ParallelLambda = int (*)(int task, ParallelEnvironment*, void* data);
 
-int parts = 1;
 FILE* names = nullptr;
 bool marking = false;  // of kernels
 
 void Mark(Segment ended) { prctl(kMark, ended, 0, 0, 0); }
 
-int RunPartsInTurn(ParallelLambda function, void* data, int wanted) {
-  ParallelEnvironment environment = {nullptr, wanted > 0 ? wanted : parts};
+int RunHere(ParallelLambda function, void* data, int wanted) {
+  ParallelEnvironment environment = {nullptr, wanted > 0 ? wanted : 1};
   if (marking) Mark(kSerial);
   for (int task = 0; task < environment.num_task; ++task) {
     int code = function(task, &environment, data);
@@ -96,14 +95,15 @@ int main(int argc, char** argv) {
   size_t flush = strtoull(argv[3], nullptr, 10);
   argv[3] = argv[1];
   Options options = ParseOptions(argc - 2, argv + 2);
-  parts = options.threads > 0 ? options.threads : 1;
-
+  SetThreads(options);
   TVMFFIAny machine = Load(options.library);
-  void* library = dlopen(options.library, RTLD_NOW);
-  if (library == nullptr) Fail("cannot open ", options.library);
-  auto launch = static_cast<decltype(&RunPartsInTurn)*>(
-      dlsym(library, "__TVMBackendParallelLaunch"));
-  if (launch != nullptr) *launch = RunPartsInTurn;  // it has none without parallel loops
+  if (options.threads <= 1) {
+    void* library = dlopen(options.library, RTLD_NOW);
+    if (library == nullptr) Fail("cannot open ", options.library);
+    auto launch = static_cast<decltype(&RunHere)*>(
+        dlsym(library, "__TVMBackendParallelLaunch"));
+    if (launch != nullptr) *launch = RunHere;  // it has none without parallel loops
+  }
 
   static Input inputs[kMaxTensors];
   TVMFFIAny arguments[kMaxTensors] = {};
@@ -111,18 +111,16 @@ int main(int argc, char** argv) {
     arguments[i] = ReadInput(options.inputs[i], &inputs[i]);
   }
   TVMFFIObjectHandle network = Method(machine, "main");
+  constexpr Segment kEach[] = {kOutside, kWhole};
   TVMFFIAny result = {};
-  if (flush > 0) {
-    Flush(flush, arguments, options.input_count);
-  } else {
-    constexpr Segment kEach[] = {kOutside, kWhole};
-    for (Segment segment : kEach) {
-      Mark(kOutside);
-      result = Call(network, arguments, options.input_count);
-      Mark(segment);
-      Check(TVMFFIObjectDecRef(result.v_obj));
-    }
+  for (Segment segment : kEach) {
+    if (flush > 0 && segment == kWhole) break;
+    Mark(kOutside);
+    result = Call(network, arguments, options.input_count);
+    Mark(segment);
+    Check(TVMFFIObjectDecRef(result.v_obj));
   }
+  if (flush > 0) Flush(flush, arguments, options.input_count);
   TVMFFIAny instrument = {};
   TVMFFIObjectHandle function = nullptr;
   Check(TVMFFIFunctionCreate(nullptr, OnFunction, nullptr, &function));

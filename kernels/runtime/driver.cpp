@@ -186,6 +186,16 @@ Options ParseOptions(int argc, char** argv) {
   return options;
 }
 
+// Of TVM's pool, before it starts.
+void SetThreads(const Options& options) {
+  if (options.threads <= 0) return;
+  char count[16];
+  snprintf(count, sizeof count, "%d", options.threads);
+  setenv("TVM_NUM_THREADS", count, 1);
+  TVMFFIAny arguments[] = {Int(kBigCores), Int(options.threads)};
+  Call(Global("runtime.config_threadpool"), arguments, 2);
+}
+
 // TVM's virtual machine with the network loaded.
 TVMFFIAny Load(const char* file) {
   TVMFFIAny path = Str(file);
@@ -215,13 +225,7 @@ void WriteOutputs(const Options& options, const TVMFFIAny& result) {
 
 int main(int argc, char** argv) {
   Options options = ParseOptions(argc, argv);
-  if (options.threads > 0) {
-    char count[16];
-    snprintf(count, sizeof count, "%d", options.threads);
-    setenv("TVM_NUM_THREADS", count, 1);  // the pool's size, which is fixed at its start
-    TVMFFIAny arguments[] = {Int(kBigCores), Int(options.threads)};
-    Call(Global("runtime.config_threadpool"), arguments, 2);
-  }
+  SetThreads(options);
   TVMFFIObjectHandle network = Method(Load(options.library), "main");
 
   static Input inputs[kMaxTensors];

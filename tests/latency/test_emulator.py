@@ -126,10 +126,9 @@ def test_kernels_sum_to_a_run_without_marks(package, tmp_path, threads):
     if threads == 1:
         assert counted == pytest.approx(whole.instructions, rel=0.02)
         assert cycles(works) == pytest.approx(whole.cycles, rel=0.05)
-    else:  # the pool launches and waits, the probe does not
-        assert cycles(works) < whole.cycles < 4.6 * cycles(works)
-        kernels = sum(w.instructions for w in works if w.function != RUNTIME)
-        assert kernels < whole.instructions
+    else:
+        assert cycles(works) == pytest.approx(whole.busiest_cycles, rel=0.08)
+        assert counted == pytest.approx(whole.instructions, rel=0.05)
 
 
 def test_parallel_loops_divide(package):
@@ -139,7 +138,8 @@ def test_parallel_loops_divide(package):
     for before, after in zip(one[:-1], four[:-1], strict=True):
         if before.parallel > 1e5:
             assert 3 < before.parallel / after.parallel < 4.05
-        assert after.serial == pytest.approx(before.serial, rel=0.05, abs=2000)
+        # Waking the threads takes some thousand cycles.
+        assert before.serial <= after.serial + 1 < before.serial + 6000
     assert sum(w.lines for w in four) == pytest.approx(
         sum(w.lines for w in one), rel=0.05, abs=100
     )
