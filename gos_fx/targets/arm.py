@@ -58,7 +58,7 @@ _BCM2837 = Machine(
 # cannot show: another board and another compiler. The Model B differs by its clock.
 _A53_FITS = (
     Fit(1, 0.9484, 17.58e-9, 0.14, 0.061, "ncnn's table, Raspberry Pi 3B+"),
-    Fit(4, 0.7563, 23.69e-9, 0.15, 0.086, "ncnn's table, Raspberry Pi 3B+"),
+    Fit(4, 0.7948, 23.51e-9, 0.18, 0.079, "ncnn's table, Raspberry Pi 3B+"),
 )
 
 ARM_A53 = register(

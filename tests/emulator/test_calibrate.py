@@ -163,7 +163,8 @@ def test_the_record_of_the_raspberry_pi(threads: int) -> None:
     emulation = get("raspberry_pi_3b_plus").emulation
     assert emulation is not None and emulation == get("arm_a53").emulation
     same(emulation.fit(threads), result.fit(threads, ""))
-    assert result.median <= 0.05 and result.tau >= 0.95
+    assert result.median <= {1: 0.035, 4: 0.05}[threads]
+    assert result.tau >= {1: 0.96, 4: 0.94}[threads]
 
 
 def test_networks_that_are_not_in_the_study() -> None:
