@@ -5,9 +5,10 @@
 // One inference to warm up, one that is marked as a whole, and one whose kernels are:
 // to be told of them costs the virtual machine instructions. NAMES gets the names of the
 // kernels in order of execution. With FLUSH bytes above 0 the second of the three is left
-// out; that much memory is read before the last, and the inputs are written again: the
-// caches are then as in a larger network, where the operator before has just written the
-// inputs and the weights have long been pushed out.
+// out, and with one thread, which starts no others, the first; that much memory is read
+// before the last, and the inputs are written again: the caches are then as in a larger
+// network, where the operator before has just written the inputs and the weights have
+// long been pushed out.
 //
 // Parallel loops run on TVM's own threads; with one thread, their body has marks of its
 // own.
@@ -114,7 +115,7 @@ int main(int argc, char** argv) {
   constexpr Segment kEach[] = {kOutside, kWhole};
   TVMFFIAny result = {};
   for (Segment segment : kEach) {
-    if (flush > 0 && segment == kWhole) break;
+    if (flush > 0 && (segment == kWhole || options.threads <= 1)) break;
     Mark(kOutside);
     result = Call(network, arguments, options.input_count);
     Mark(segment);
