@@ -1,9 +1,9 @@
 """Networks under the emulator: the sum of their parts against the whole.
 
-The parts are what the profile shows: kernels that the probe marked, with the parts of
-parallel loops one after the other. The whole is another program, the package's own
-driver with TVM's real thread pool, timed between two calls of the clock as any program
-is. Takes about two minutes; needs torchvision.
+The parts are what the profile shows: kernels that the probe marked. The whole is another
+program, the package's own driver without marks, timed between two calls of the clock as
+any program is. Both run on TVM's own threads.
+It takes about two minutes; needs torchvision.
 """
 
 from __future__ import annotations

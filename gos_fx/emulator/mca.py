@@ -286,7 +286,7 @@ class _Store:
                 "CREATE TABLE IF NOT EXISTS block (model TEXT, code BLOB, cycles REAL, "
                 "simd INTEGER, words INTEGER, PRIMARY KEY (model, code)) WITHOUT ROWID"
             )
-        except BaseException:
+        except BaseException:  # also Ctrl-C: an open database would stay locked
             self.database.close()
             raise
         return self

@@ -134,7 +134,7 @@ OUT_OF_ORDER = replace(
     window_load=0.291,
     div=14.5,
     exp=53.8,
-    error=0.48,
+    error=0.82,
     noise=0.15,
 )
 

@@ -1,7 +1,7 @@
 """The emulator as a source: real ARM code, counted under qemu, timed by constants.
 
 It needs no board. What it does not see: instruction cache misses, page faults, the
-kernel's time, throttling, and threads that disturb each other in a shared cache.
+kernel's time, throttling.
 """
 
 from __future__ import annotations

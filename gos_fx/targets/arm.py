@@ -46,8 +46,8 @@ _BCM2837 = Machine(
     l3_bytes=None,
     l3_ways=None,
     line_bytes=_LINE,
-    # Measured effective rates of a Pi 3B+: 64 B per 16.0 ns at one thread, per 24.7 ns
-    # at four (ncnn). Assumption: the Model B has the same memory.
+    # Effective rates of a Pi 3B+: 64 B per 16.0 ns at one thread, per 24.7 ns at four
+    # (ncnn). Assumption: the Model B has the same memory. Latencies use the fits below.
     dram_bytes_per_s_1=64 / 16.0e-9,
     dram_bytes_per_s_all=64 / 24.7e-9,
 )
