@@ -1,8 +1,8 @@
 """Networks under the emulator: the sum of their parts against the whole.
 
-The parts are what the profile shows: kernels that the probe marked. The whole is another
-program, the package's own driver without marks, timed between two calls of the clock as
-any program is. Both run on TVM's own threads.
+The parts are what the profile shows: kernels that the probe marked. The whole is
+another program, the package's own driver without marks, timed between two calls of the
+clock as any program is. Both run on TVM's own threads.
 It takes about two minutes; needs torchvision.
 """
 
