@@ -75,7 +75,9 @@ def _any_batch(concrete: Graph, template: Graph) -> Graph:
     nodes = []
     for node, symbolic in zip(concrete.nodes, template.nodes, strict=True):
         if node.opcode == "reshape" and "N" in str(symbolic.attr("shape")[0]):
-            node = replace(node, attributes=(("shape", (-1, *node.attr("shape")[1:])),))
+            node = replace(
+                node, attributes=(("shape", (-1, *node.attr("shape")[1:])),)
+            )
         nodes.append(node)
     return replace(concrete, nodes=tuple(nodes))
 

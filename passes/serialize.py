@@ -144,7 +144,9 @@ def _node_from_json(
             raise DamagedRunDirectory(f"the method {target!r} is not allowed")
     elif op == "get_attr":
         value = weights[target]
-        wrapped = nn.Parameter(value) if value.is_floating_point() else nn.Buffer(value)
+        wrapped = (
+            nn.Parameter(value) if value.is_floating_point() else nn.Buffer(value)
+        )
         _place(root, target, wrapped)
     args, kwargs = _decode(item["args"], nodes), _decode(item["kwargs"], nodes)
     if target is getattr and args[1] not in _ATTRIBUTES:
@@ -197,11 +199,9 @@ def _encode(value: Any, where: str) -> Any:
     if isinstance(value, bool | int | str) or value is None:
         return value
     if isinstance(value, float):
-        return (
-            value
-            if value == value and abs(value) != float("inf")
-            else {"float": str(value)}
-        )
+        return value if value == value and abs(value) != float("inf") else {
+            "float": str(value)
+        }
     if isinstance(value, fx.Node):
         return {"node": value.name}
     if isinstance(value, tuple):

@@ -337,7 +337,6 @@ def test_options(interpreted: Interpreted) -> None:
         with pytest.raises(BadOption, match="thread"):
             gos_fx(graph, [X], options=options)
     model = Network().eval()
-    assert (
-        check(torch.compile(model, backend="gos_fx", options={"threads": 1}), model, X)
-        == []
-    )
+    assert check(
+        torch.compile(model, backend="gos_fx", options={"threads": 1}), model, X
+    ) == []
