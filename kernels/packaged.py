@@ -10,8 +10,8 @@ from torch import Tensor, fx
 
 from gos_fx.ir.graph import Graph
 from gos_fx.kernels.build import BuildResult, build, build_operator
+from gos_fx.kernels.layout import stored_shape
 from gos_fx.kernels.package import Package, TensorSpec, save_package
-from gos_fx.kernels.tiles import concrete
 from gos_fx.targets.target import Target
 
 
@@ -55,19 +55,21 @@ def package_operator(
 ) -> Package:
     """Compile a concrete graph alone, with random weights; see ``build_operator``.
 
+    Its maps lie as between two kernels of a network: rank 4 as [N, H, W, C].
+
     Raises:
         CompileError, PackageError: as :func:`package_network`.
     """
     result = build_operator(graph, target, directory, threads)
     maps = [value for value in graph.inputs if value.type.role == "map"]
-    inputs = [TensorSpec(v.name, concrete(v.type), v.type.dtype) for v in maps]
+    inputs = [TensorSpec(v.name, stored_shape(v.type), v.type.dtype) for v in maps]
     value = graph.types[graph.output]
     return save_package(
         directory,
         result.library,
         target,
         inputs,
-        [TensorSpec("output0", concrete(value), value.dtype)],
+        [TensorSpec("output0", stored_shape(value), value.dtype)],
         threads or target.threads,
         kernels=result.kernels,
     )

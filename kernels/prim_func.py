@@ -6,11 +6,17 @@ from collections.abc import Mapping
 
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import Type
+from gos_fx.kernels.layout import Layout
 from gos_fx.kernels.schedule_rule import Job, Scheduled, rule_for
 from gos_fx.kernels.tiles import Core, clamp, default_tile, default_unroll, extents
 
 
-def plan(kernel: Kernel, types: Mapping[str, Type], machine: Core) -> Job:
+def plan(
+    kernel: Kernel,
+    types: Mapping[str, Type],
+    machine: Core,
+    layouts: Mapping[str, Layout] | None = None,
+) -> Job:
     """The tile and unroll factors that the kernel is built with.
 
     Those of its schedule nodes, clamped to its loops; the others by default.
@@ -18,17 +24,23 @@ def plan(kernel: Kernel, types: Mapping[str, Type], machine: Core) -> Job:
     sizes = extents(kernel, types)
     tile = clamp(default_tile(kernel, types, machine), sizes)
     unroll = default_unroll(kernel, types, tile, machine)
-    return Job(kernel, types, machine, tile, unroll)
+    return Job(kernel, types, machine, tile, unroll, layouts or {})
 
 
-def build_kernel(kernel: Kernel, types: Mapping[str, Type], machine: Core) -> Scheduled:
+def build_kernel(
+    kernel: Kernel,
+    types: Mapping[str, Type],
+    machine: Core,
+    layouts: Mapping[str, Layout] | None = None,
+) -> Scheduled:
     """The kernel as scheduled code, with what its weights must be packed to.
 
     Args:
         kernel: a kernel of ``partition`` of a concrete graph.
         types: types of all values of that graph.
         machine: decides the default tile.
+        layouts: of values that do not lie as between two kernels.
     """
     import gos_fx.kernels.schedules  # noqa: F401  (registers the rules)
 
-    return rule_for(kernel, types)(plan(kernel, types, machine))
+    return rule_for(kernel, types)(plan(kernel, types, machine, layouts))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import Type
-from gos_fx.kernels.tiles import Core
+from gos_fx.kernels.layout import Layout, inside
+from gos_fx.kernels.tiles import Core, concrete
 
 if TYPE_CHECKING:
     from tvm import te
@@ -21,13 +22,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One kernel to build: sizes known, tile and unroll factors chosen."""
+    """One kernel to build: sizes known, tile and unroll factors chosen.
+
+    ``layouts`` has the values that do not lie as :func:`~gos_fx.kernels.layout.inside`
+    says: what the network takes and gives.
+    """
 
     kernel: Kernel
     types: Mapping[str, Type]
     machine: Core
     tile: Mapping[str, int]
     unroll: Mapping[str, int]
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+
+    def layout(self, name: str) -> Layout:
+        """How a value lies in memory."""
+        found = self.layouts.get(name)
+        return inside(self.types[name]) if found is None else found
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,11 @@ def rule_for(kernel: Kernel, types: Mapping[str, Type]) -> Rule:
 
 @dataclass
 class Operands:
-    """The values that a kernel reads, as ``te`` placeholders made on first use."""
+    """The values that a kernel reads; ``placeholders`` has those read so far, in order.
+
+    ``operands[name]`` has the logical axes, whatever the layout: a stage that only
+    renames indices, for the schedule to inline.
+    """
 
     job: Job
     placeholders: dict[str, te.Tensor] = field(default_factory=dict)
@@ -90,9 +105,40 @@ class Operands:
     def __getitem__(self, name: str) -> te.Tensor:
         from tvm import te
 
-        from gos_fx.kernels.tiles import concrete
+        source, layout = self.stored(name), self.job.layout(name)
+        if layout.is_plain:
+            return source
+        return te.compute(
+            concrete(self.job.types[name]),
+            lambda *i: source(*layout.stored(i)),
+            name=f"view_{name}",
+        )
+
+    def stored(self, name: str) -> te.Tensor:
+        """The value with its axes in the order of memory."""
+        from tvm import te
 
         if name not in self.placeholders:
             of = self.job.types[name]
-            self.placeholders[name] = te.placeholder(concrete(of), of.dtype, name)
+            shape = self.job.layout(name).stored(concrete(of))
+            self.placeholders[name] = te.placeholder(shape, of.dtype, name)
         return self.placeholders[name]
+
+
+def stored_output(job: Job, result: te.Tensor) -> te.Tensor:
+    """The stage ``out``: the kernel's result in the order of memory.
+
+    Where that is the logical order, ``result`` must be named ``out`` already.
+    """
+    from tvm import te
+
+    layout = job.layout(job.kernel.output)
+    if layout.is_plain:
+        return result
+    shape = layout.stored([int(size) for size in result.shape])
+    return te.compute(shape, lambda *i: result(*layout.logical(i)), name="out")
+
+
+def result_name(job: Job) -> str:
+    """Name of the stage that computes the last node's logical result."""
+    return "out" if job.layout(job.kernel.output).is_plain else "result"

@@ -8,8 +8,7 @@ in between go through TVM's own legalisation and fusion and get the plain schedu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,27 +18,17 @@ from tvm import relax, s_tir, tirx
 from tvm.relax.backend.cpu_generic import pipeline as cpu
 from tvm.relax.frontend.torch import from_exported_program
 
-from gos_fx.ir.fusion import Kernel, partition
 from gos_fx.ir.graph import Graph
+from gos_fx.ir.network import Network
 from gos_fx.ir.opaque import parsed
-from gos_fx.ir.types import Type
-from gos_fx.kernels.prim_func import build_kernel
-from gos_fx.kernels.schedule_rule import Packing
+from gos_fx.kernels.emit import KernelCall, emit_network
+from gos_fx.kernels.layout import stored_shape
 from gos_fx.kernels.schedules.stage import schedule_stages
-from gos_fx.kernels.tiles import concrete, lanes
+from gos_fx.kernels.tiles import lanes
 from gos_fx.targets.target import Machine, Target
 
 # The key of torch.ops.gos_fx.operator in the importer's table.
 OPERATOR = "operator.default"
-OPAQUE = 8  # relax.OpPatternKind: FuseOps leaves the function alone
-
-
-@dataclass(frozen=True)
-class KernelCall:
-    """A function that each inference calls, and the operator that it belongs to."""
-
-    function: str
-    operator: str
 
 
 def import_program(
@@ -57,9 +46,12 @@ def import_program(
         values = [importer.env[value] for value in inputs]  # type: ignore[union-attr]
         stack = node.meta.get("nn_module_stack", {})
         path = list(stack.values())[-1][0] if stack else node.name
-        made: list[str] = []
-        result = emit_graph(importer.block_builder, graph, values, machine, made)
-        calls.extend(KernelCall(name, path) for name in made)
+        network = replace(
+            Network.of(graph), owners={n.name: path for n in graph.nodes}
+        )
+        (result,) = emit_network(
+            importer.block_builder, network, values, machine, calls
+        )
         return result
 
     return from_exported_program(
@@ -72,13 +64,14 @@ def import_program(
 def import_graph(graph: Graph, machine: Machine, calls: list[KernelCall]) -> Any:
     """The module of a concrete graph alone, its maps as inputs of ``main``.
 
-    The weights are normal numbers: code and latency do not depend on them.
+    Maps lie as between two kernels of a network. The weights are normal numbers: code
+    and latency do not depend on them.
     """
     rng = np.random.default_rng(0)
     builder = relax.BlockBuilder()
     values: list[Any] = []
     for value in graph.inputs:
-        shape = concrete(value.type)
+        shape = stored_shape(value.type)
         if value.type.role == "map":
             values.append(
                 relax.Var(value.name, relax.TensorType(shape, value.type.dtype))
@@ -86,115 +79,15 @@ def import_graph(graph: Graph, machine: Machine, calls: list[KernelCall]) -> Any
         else:
             weight = rng.standard_normal(shape).astype(value.type.dtype)
             values.append(relax.const(weight))
-    made: list[str] = []
     parameters = [value for value in values if isinstance(value, relax.Var)]
     with builder.function("main", parameters):
         with builder.dataflow():
-            result = emit_graph(builder, graph, values, machine, made)
+            (result,) = emit_network(
+                builder, Network.of(graph), values, machine, calls, border=False
+            )
             output = builder.emit_output(result)
         builder.emit_func_output(output)
-    calls.extend(KernelCall(name, graph.name) for name in made)
     return builder.get()
-
-
-def emit_graph(
-    builder: relax.BlockBuilder,
-    graph: Graph,
-    inputs: list[Any],
-    machine: Machine,
-    made: list[str],
-) -> relax.Var:
-    """Calls of the graph's kernels on ``inputs``, in the order of ``graph.inputs``.
-
-    Names of the functions that each inference calls are appended to ``made``; what
-    depends on weights alone is called at compile time.
-    """
-    sources = _schedule_sources(graph)
-    values = {v.name: value for v, value in zip(graph.inputs, inputs, strict=True)}
-    for kernel in partition(graph):
-        values[sources.get(kernel.output, kernel.output)] = _emit_kernel(
-            builder,
-            kernel,
-            _Resolved(values, sources),
-            graph.types,
-            machine,
-            made,
-        )
-    return values[sources.get(graph.output, graph.output)]
-
-
-class _Resolved:
-    """Values by name, tile and unroll nodes standing for what they are applied to."""
-
-    def __init__(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
-        self.values, self.sources = values, sources
-
-    def __getitem__(self, name: str) -> Any:
-        return self.values[self.sources.get(name, name)]
-
-
-def _schedule_sources(graph: Graph) -> dict[str, str]:
-    sources: dict[str, str] = {}
-    for node in graph.nodes:
-        if node.declaration.schedule:
-            operand = node.operands[0]
-            sources[node.name] = sources.get(operand, operand)
-    return sources
-
-
-def _emit_kernel(
-    builder: relax.BlockBuilder,
-    kernel: Kernel,
-    values: _Resolved,
-    types: Mapping[str, Type],
-    machine: Machine,
-    made: list[str],
-) -> relax.Var:
-    result = kernel.nodes[-1].type
-    if kernel.anchor.opcode == "reshape" and result.role == "map":
-        source = values[kernel.anchor.operands[0]]  # the same memory: nothing to run
-        return builder.emit(relax.op.reshape(source, concrete(result)))
-    scheduled = build_kernel(kernel, types, machine)
-    arguments = [
-        _emit_packing(builder, argument, values, types, made)
-        if isinstance(argument, Packing)
-        else values[argument]
-        for argument in scheduled.arguments
-    ]
-    function = scheduled.function.without_attr("global_symbol").with_attrs(
-        {"op_pattern": OPAQUE, "tirx.is_scheduled": True}
-    )
-    name = "_".join(["gos", *(node.opcode for node in kernel.nodes)])[:60]
-    variable = builder.add_func(function, name)
-    if result.role == "map":
-        made.append(variable.name_hint)
-    return _emit_call(builder, variable, arguments, concrete(result), result.dtype)
-
-
-def _emit_packing(
-    builder: relax.BlockBuilder,
-    packing: Packing,
-    values: _Resolved,
-    types: Mapping[str, Type],
-    made: list[str],
-) -> relax.Var:
-    arguments = [values[name] for name in packing.inputs]
-    function = packing.function.without_attr("global_symbol")
-    variable = builder.add_func(function, "gos_pack")
-    if any(types[name].role == "map" for name in packing.inputs):
-        made.append(variable.name_hint)
-    return _emit_call(builder, variable, arguments, packing.shape, packing.dtype)
-
-
-def _emit_call(
-    builder: relax.BlockBuilder,
-    variable: Any,
-    arguments: list[Any],
-    shape: tuple[int, ...],
-    dtype: str,
-) -> relax.Var:
-    out_type = relax.TensorType(shape, dtype)
-    return builder.emit(relax.call_tir(variable, arguments, out_type))
 
 
 def compile_module(

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gos_fx.ir.graph import Graph, Node
+from gos_fx.ir.network import Network
 
+SCHEDULE = ("tile", "unroll")
 AGGREGATIONS = ("sum", "mean", "weighted_mean")
 _ELEMENTWISE = frozenset(
     ("add", "sub", "hadamard", "div", "sqrt", "exp", "relu", "sigmoid", "tanh")
@@ -56,8 +58,8 @@ def is_elementwise(node: Node) -> bool:
     )
 
 
-def partition(graph: Graph) -> tuple[Kernel, ...]:
-    """The kernels of a graph in the order of execution.
+def partition(graph: Graph | Network) -> tuple[Kernel, ...]:
+    """The kernels of a concrete graph or network in the order of execution.
 
     Values computed from weights alone are kernels too; they are folded at compile
     time. A kernel takes in an element-wise instruction when that is the only reader
@@ -67,8 +69,8 @@ def partition(graph: Graph) -> tuple[Kernel, ...]:
     owner: dict[str, _Growing] = {}
     ready = {v.name: -1 for v in graph.inputs}
     for node in graph.nodes:
-        source = node.operands[0]
-        if node.declaration.schedule:
+        if node.opcode in SCHEDULE:
+            source = node.operands[0]
             home = owner.get(source)
             if home is not None:
                 home.take_schedule(node)
@@ -126,15 +128,18 @@ class _Growing:
 
 
 def _home(
-    graph: Graph,
+    graph: Graph | Network,
     node: Node,
     owner: dict[str, _Growing],
     ready: dict[str, int],
 ) -> _Growing | None:
     """The kernel that ``node`` can be fused into, if there is one."""
+    outputs = graph.outputs if isinstance(graph, Network) else (graph.output,)
     for operand in node.operands:
         home = owner.get(operand)
         if home is None or home.output != operand or len(graph.users[operand]) > 1:
+            continue
+        if operand in outputs:
             continue
         if graph.types[operand].role != node.type.role:
             continue

@@ -49,7 +49,7 @@ def dense_convolution(job: Job) -> Scheduled:
     base = te.compute(
         concrete(anchor.type)[:2] + concrete(anchor.type)[3:],
         gather,
-        name=base_name(rest),
+        name=base_name(job, rest),
     )
     output = epilogue(job, operands, base, rest)
     inputs = operands.placeholders
@@ -58,7 +58,7 @@ def dense_convolution(job: Job) -> Scheduled:
     if not outputs_first(job.kernel, job.types, tile, job.machine):
         order = ("n", "ho", "co", "wo")
     plan = TilePlan(
-        loops=AXES[4],
+        loops=job.layout(job.kernel.output).stored(AXES[4]),
         inner=tile,
         order=order,
         vector="co",

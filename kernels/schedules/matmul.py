@@ -57,14 +57,14 @@ def matrix_product(job: Job) -> Scheduled:
         r, c = i[-2:]
         return acc(*i[:-2], r // rows, c // columns, r % rows, c % columns)
 
-    base = te.compute(shape, gather, name=base_name(rest))
+    base = te.compute(shape, gather, name=base_name(job, rest))
     output = epilogue(job, operands, base, rest)
     inputs = operands.placeholders
     weights = [] if packing is None else [right]
     function = te.create_prim_func([*inputs.values(), *weights, output])
     sizes = extents(job.kernel, job.types)
     plan = TilePlan(
-        loops=names,
+        loops=job.layout(job.kernel.output).stored(names),
         inner=tile,
         order=(*names[:-2], names[-1], names[-2]),
         vector=names[-1],

@@ -18,7 +18,12 @@ from tvm import s_tir, te
 from tvm.s_tir.schedule import LoopRV
 
 from gos_fx.ir.graph import Node
-from gos_fx.kernels.schedule_rule import Job, Operands
+from gos_fx.kernels.schedule_rule import (
+    Job,
+    Operands,
+    result_name,
+    stored_output,
+)
 from gos_fx.kernels.te_instructions import TE_INSTRUCTIONS
 from gos_fx.kernels.tiles import MAX_BODY, lanes
 
@@ -72,22 +77,22 @@ def blocks_of(extent: int, size: int) -> int:
 def epilogue(
     job: Job, operands: Operands, base: te.Tensor, nodes: Sequence[Node]
 ) -> te.Tensor:
-    """The elementwise nodes after an anchor; the last stage is named ``out``."""
+    """The elementwise nodes after an anchor; the stage ``out`` has their result."""
     values = {job.kernel.nodes[len(job.kernel.nodes) - len(nodes) - 1].name: base}
     current = base
     for i, node in enumerate(nodes):
-        name = "out" if i == len(nodes) - 1 else f"v_{node.name}"
+        name = result_name(job) if i == len(nodes) - 1 else f"v_{node.name}"
         arguments = [values[o] if o in values else operands[o] for o in node.operands]
         current = TE_INSTRUCTIONS[node.opcode](
             *arguments, name=name, **dict(node.attributes)
         )
         values[node.name] = current
-    return current
+    return stored_output(job, current)
 
 
-def base_name(nodes: Sequence[Node]) -> str:
+def base_name(job: Job, nodes: Sequence[Node]) -> str:
     """Name of the stage that reads ``acc``: the output itself without an epilogue."""
-    return "gather" if nodes else "out"
+    return "gather" if nodes else result_name(job)
 
 
 def apply(sch: s_tir.Schedule, plan: TilePlan) -> None:

@@ -13,10 +13,16 @@ from typing import Any
 from tvm import s_tir, te
 from tvm.s_tir.schedule import SBlockRV
 
-from gos_fx.ir.types import AXES
-from gos_fx.kernels.schedule_rule import Job, Operands, Scheduled, schedule_rule
+from gos_fx.kernels.schedule_rule import (
+    Job,
+    Operands,
+    Scheduled,
+    result_name,
+    schedule_rule,
+    stored_output,
+)
 from gos_fx.kernels.te_instructions import TE_INSTRUCTIONS
-from gos_fx.kernels.tiles import lanes
+from gos_fx.kernels.tiles import axes, lanes
 
 # Starting the threads costs as much as about this many element operations.
 PARALLEL_WORK = 1 << 14
@@ -31,15 +37,15 @@ def stages(job: Job) -> Scheduled:
     last = job.kernel.nodes[-1]
     for node in job.kernel.nodes:
         arguments = [values[o] if o in values else operands[o] for o in node.operands]
-        name = "out" if node is last else f"v_{node.name}"
+        name = result_name(job) if node is last else f"v_{node.name}"
         values[node.name] = TE_INSTRUCTIONS[node.opcode](
             *arguments, name=name, **dict(node.attributes)
         )
     inputs = tuple(operands.placeholders)
-    output = values[last.name]
+    output = stored_output(job, values[last.name])
     function = te.create_prim_func([*operands.placeholders.values(), output])
     sch = s_tir.Schedule(function)
-    names = AXES.get(last.type.rank, ())
+    names = job.layout(job.kernel.output).stored(axes(last.type.rank))
     tile = {loop: size for loop, size in job.kernel.tile if loop in names}
     unroll = {loop: factor for loop, factor in job.kernel.unroll if loop in names}
     is_steered = bool(tile or unroll)

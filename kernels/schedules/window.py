@@ -17,6 +17,7 @@ from gos_fx.kernels.schedule_rule import (
     Operands,
     Packing,
     Scheduled,
+    result_name,
     schedule_rule,
 )
 from gos_fx.kernels.schedules.cross_correlation import scale_weights
@@ -59,16 +60,16 @@ def window(job: Job) -> Scheduled:
 
     if anchor.opcode == "avg_pool":
         total = te.compute(shape, gather, name="gather")
-        base = window_average(total, x, **anchor.attrs, name=_named(rest, "averaged"))
+        base = window_average(total, x, **anchor.attrs, name=_named(job, rest, "averaged"))
     else:
-        base = te.compute(shape, gather, name=base_name(rest))
+        base = te.compute(shape, gather, name=base_name(job, rest))
     output = epilogue(job, operands, base, rest)
     inputs = operands.placeholders
     weights = [] if w is None else [w]
     function = te.create_prim_func([*inputs.values(), *weights, output])
     is_alone = sizes["co"] == shape_of(x)[1] and sizes.get("ci", 1) == 1
     plan = TilePlan(
-        loops=AXES[4],
+        loops=job.layout(job.kernel.output).stored(AXES[4]),
         inner=tile,
         order=("n", "co", "ho", "wo"),
         vector="wo",
@@ -84,8 +85,8 @@ def window(job: Job) -> Scheduled:
     return Scheduled(sch.mod["main"], (*inputs, *packings))
 
 
-def _named(rest: tuple[Any, ...], otherwise: str) -> str:
-    return otherwise if rest else "out"
+def _named(job: Job, rest: tuple[Any, ...], otherwise: str) -> str:
+    return otherwise if rest else result_name(job)
 
 
 def _weights(job: Job) -> Packing:

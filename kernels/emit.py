@@ -1,0 +1,147 @@
+"""Network of instructions -> calls of scheduled kernels in a Relax function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tvm import relax
+
+from gos_fx.ir.fusion import SCHEDULE, Kernel, partition
+from gos_fx.ir.network import Network
+from gos_fx.kernels.layout import Layout, inside, plain
+from gos_fx.kernels.prim_func import build_kernel
+from gos_fx.kernels.schedule_rule import Packing
+from gos_fx.kernels.tiles import concrete
+from gos_fx.targets.target import Machine
+
+OPAQUE = 8  # relax.OpPatternKind: FuseOps leaves the function alone
+_LONGEST_NAME = 60
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """A function that each inference calls, and the operator that it belongs to."""
+
+    function: str
+    operator: str
+
+
+@dataclass
+class _Emission:
+    builder: relax.BlockBuilder
+    network: Network
+    machine: Machine
+    layouts: Mapping[str, Layout]
+    calls: list[KernelCall]
+    values: dict[str, Any]
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[self.sources.get(name, name)]
+
+
+def emit_network(
+    builder: relax.BlockBuilder,
+    network: Network,
+    inputs: Sequence[Any],
+    machine: Machine,
+    calls: list[KernelCall],
+    *,
+    border: bool = True,
+) -> list[Any]:
+    """Calls of the network's kernels on ``inputs``, in the order of its inputs.
+
+    What depends on weights alone is a call on constants, which ``FoldConstant``
+    evaluates. The calls that each inference makes are appended to ``calls``.
+
+    Args:
+        border: feature maps that come in and go out have their axes in logical order;
+            else as between two kernels.
+    """
+    layouts: dict[str, Layout] = {}
+    if border:
+        ends = (*(v.name for v in network.inputs), *network.outputs)
+        layouts = {name: plain(network.types[name].rank) for name in ends}
+    values = {v.name: x for v, x in zip(network.inputs, inputs, strict=True)}
+    emission = _Emission(builder, network, machine, layouts, calls, values)
+    for node in network.nodes:
+        if node.opcode in SCHEDULE:
+            source = node.operands[0]
+            emission.sources[node.name] = emission.sources.get(source, source)
+    for kernel in partition(network):
+        name = emission.sources.get(kernel.output, kernel.output)
+        values[name] = _emit_kernel(emission, kernel)
+    return [emission[name] for name in network.outputs]
+
+
+def _emit_kernel(emission: _Emission, kernel: Kernel) -> relax.Var:
+    network, builder = emission.network, emission.builder
+    result = kernel.nodes[-1].type
+    layout = emission.layouts.get(kernel.output) or inside(result)
+    shape = layout.stored(concrete(result))
+    if kernel.anchor.opcode == "reshape" and len(kernel.nodes) == 1:
+        source = kernel.anchor.operands[0]
+        if result.role == "map" and _lies_alike(emission, source, kernel.output):
+            return builder.emit(relax.op.reshape(emission[source], shape))
+    scheduled = build_kernel(kernel, network.types, emission.machine, emission.layouts)
+    arguments = [
+        _emit_packing(emission, argument, kernel)
+        if isinstance(argument, Packing)
+        else emission[argument]
+        for argument in scheduled.arguments
+    ]
+    function = scheduled.function.without_attr("global_symbol").with_attrs(
+        {"op_pattern": OPAQUE, "tirx.is_scheduled": True}
+    )
+    name = "_".join(["gos", *(n.opcode for n in kernel.nodes)])[:_LONGEST_NAME]
+    variable = builder.add_func(function, name)
+    if result.role == "map":
+        _note(emission, variable, kernel)
+    return _emit_call(builder, variable, arguments, shape, result.dtype)
+
+
+def _lies_alike(emission: _Emission, before: str, after: str) -> bool:
+    """Whether a reshape leaves the numbers in memory where they are."""
+    return all(
+        _is_in_order(emission.layouts.get(name), emission.network.types[name])
+        for name in (before, after)
+    )
+
+
+def _is_in_order(layout: Layout | None, of: Any) -> bool:
+    """Whether memory has the logical order, axes of size one left out."""
+    layout = layout or inside(of)
+    sizes = concrete(of)
+    axes = [axis for axis in layout.order if sizes[axis] > 1]
+    return axes == sorted(axes)
+
+
+def _note(emission: _Emission, variable: Any, kernel: Kernel) -> None:
+    owners = emission.network.owners
+    owner = owners.get(kernel.anchor.name, kernel.anchor.name)
+    emission.calls.append(KernelCall(variable.name_hint, owner))
+
+
+def _emit_packing(emission: _Emission, packing: Packing, kernel: Kernel) -> relax.Var:
+    types = emission.network.types
+    arguments = [emission[name] for name in packing.inputs]
+    function = packing.function.without_attr("global_symbol")
+    variable = emission.builder.add_func(function, "gos_pack")
+    if any(types[name].role == "map" for name in packing.inputs):
+        _note(emission, variable, kernel)
+    return _emit_call(
+        emission.builder, variable, arguments, packing.shape, packing.dtype
+    )
+
+
+def _emit_call(
+    builder: relax.BlockBuilder,
+    variable: Any,
+    arguments: list[Any],
+    shape: tuple[int, ...],
+    dtype: str,
+) -> relax.Var:
+    out_type = relax.TensorType(shape, dtype)
+    return builder.emit(relax.call_tir(variable, arguments, out_type))
