@@ -6,16 +6,28 @@ kernels that :func:`partition` gives, so they speak of the same thing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from gos_fx.ir.graph import Graph, Node
 from gos_fx.ir.network import Network
 
 SCHEDULE = ("tile", "unroll")
 AGGREGATIONS = ("sum", "mean", "weighted_mean")
+# Opcodes of networks alone: a value that its readers see in another value's memory, and
+# one whose memory is another value's.
+VIEW, ALIAS = "view", "alias"
 _ELEMENTWISE = frozenset(
-    ("add", "sub", "hadamard", "div", "sqrt", "exp", "relu", "sigmoid", "tanh")
+    (
+        *("add", "sub", "hadamard", "div", "sqrt", "exp", "relu", "sigmoid", "tanh"),
+        # known to the code generator alone
+        *("clip", "affine", "erf", "gelu", "silu", "absolute", "rsqrt"),
+    )
 )
+# What nothing is fused behind: results that are not one element after the other.
+_BARRIERS = ("cross_correlation", "reshape", "transpose", "move", ALIAS)
+# An epilogue that leaves several values open for longer than this is not looked for.
+_LOOK_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -59,100 +71,142 @@ def is_elementwise(node: Node) -> bool:
 
 
 def partition(graph: Graph | Network) -> tuple[Kernel, ...]:
-    """The kernels of a concrete graph or network in the order of execution.
+    """The kernels of a concrete graph or network in an order in which they can run.
 
-    Values computed from weights alone are kernels too; they are folded at compile
-    time. A kernel takes in an element-wise instruction when that is the only reader
-    of what it leaves behind, and when all other operands were there before it began.
+    Values computed from weights alone are kernels too, the first ones; they are folded
+    at compile time. A kernel takes in element-wise instructions when nothing else reads
+    what they leave behind, and when all other operands are there before it begins. What
+    it holds inside may be read several times.
     """
-    kernels: list[_Growing] = []
-    owner: dict[str, _Growing] = {}
-    ready = {v.name: -1 for v in graph.inputs}
-    for node in graph.nodes:
-        if node.opcode in SCHEDULE:
-            source = node.operands[0]
-            home = owner.get(source)
-            if home is not None:
-                home.take_schedule(node)
-                owner[node.name] = home
-                ready[node.name] = ready[source]
-            continue
-        home = _home(graph, node, owner, ready)
-        if home is None:
-            home = _Growing(len(kernels))
-            kernels.append(home)
-        home.nodes.append(node)
-        home.output = node.name
-        owner[node.name] = home
-        ready[node.name] = home.index
-    return tuple(kernel.freeze() for kernel in kernels)
+    return tuple(_Partition(graph).kernels())
 
 
-class _Growing:
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.nodes: list[Node] = []
-        self.alias: dict[str, str] = {}
-        self.output = ""
-        self.tile: dict[str, int] = {}
-        self.unroll: dict[str, int] = {}
+class _Partition:
+    def __init__(self, graph: Graph | Network) -> None:
+        self.graph = graph
+        self.aliases = {
+            node.name: node.operands[0]
+            for node in graph.nodes
+            if node.opcode in SCHEDULE
+        }
+        nodes = [node for node in graph.nodes if node.opcode not in SCHEDULE]
+        self.order = {node.name: i for i, node in enumerate(nodes)}
+        # Weights first, so that every map's kernel finds them there.
+        self.nodes = sorted(nodes, key=lambda node: node.type.role == "map")
+        self.users: dict[str, list[Node]] = {name: [] for name in graph.types}
+        for node in nodes:
+            for name in {self.resolve(operand) for operand in node.operands}:
+                self.users[name].append(node)
+        outputs = graph.outputs if isinstance(graph, Network) else (graph.output,)
+        self.outputs = {self.resolve(name) for name in outputs}
+        self.ready = {value.name for value in graph.inputs}
 
-    def take_schedule(self, node: Node) -> None:
-        sizes = self.tile if node.opcode == "tile" else self.unroll
-        sizes.update(node.attributes)
-        self.alias[node.name] = node.operands[0]
-        self.output = node.name
+    def resolve(self, name: str) -> str:
+        """The value behind its schedule nodes."""
+        while name in self.aliases:
+            name = self.aliases[name]
+        return name
 
-    def freeze(self) -> Kernel:
-        inside = {node.name for node in self.nodes} | set(self.alias)
+    def kernels(self) -> Iterable[Kernel]:
+        taken: set[str] = set()
+        for node in self.nodes:
+            if node.name in taken:
+                continue
+            if node.opcode == VIEW:
+                self.ready.add(node.name)
+                continue
+            members = self._grow(node)
+            taken |= {member.name for member in members}
+            self.ready.add(members[-1].name)
+            yield self._freeze(members)
+
+    def _grow(self, anchor: Node) -> list[Node]:
+        members = [anchor]
+        users = self.users[anchor.name]
+        if len(users) == 1 and anchor.name not in self.outputs:
+            (node,) = users
+            if aggregates_channels(self._resolved(node), anchor) and self._joins(
+                node, {anchor.name}
+            ):
+                members.append(node)
+        while members[-1].opcode not in _BARRIERS:
+            more = self._epilogue(members[-1])
+            if not more:
+                break
+            members += more
+        return members
+
+    def _epilogue(self, last: Node) -> list[Node]:
+        """The fewest instructions behind ``last`` that leave one value to be read."""
+        region: list[Node] = []
+        inside = {last.name}
+        while len(region) < _LOOK_AHEAD:
+            still_read = [name for name in inside if self._is_read(name, inside)]
+            if region and still_read == [region[-1].name]:
+                return region
+            if any(name in self.outputs for name in still_read):
+                return []
+            readers = {
+                user.name: user
+                for name in still_read
+                for user in self.users[name]
+                if user.name not in inside
+            }
+            if not readers:
+                return []
+            node = min(readers.values(), key=lambda reader: self.order[reader.name])
+            same = (
+                node.type.shape == last.type.shape and node.type.role == last.type.role
+            )
+            if not (is_elementwise(node) and same and self._joins(node, inside)):
+                return []
+            region.append(node)
+            inside.add(node.name)
+        return []
+
+    def _is_read(self, name: str, inside: set[str]) -> bool:
+        """Whether something outside needs a value; nobody's value counts as needed."""
+        users = self.users[name]
+        outside = any(user.name not in inside for user in users)
+        return outside or not users or name in self.outputs
+
+    def _joins(self, node: Node, inside: set[str]) -> bool:
+        operands = {self.resolve(operand) for operand in node.operands}
+        return operands <= self.ready | inside
+
+    def _resolved(self, node: Node) -> Node:
+        return replace(node, operands=tuple(map(self.resolve, node.operands)))
+
+    def _freeze(self, members: list[Node]) -> Kernel:
+        inside = {member.name for member in members}
+        nodes = []
+        for member in members:
+            operands = [
+                self.resolve(name) if self.resolve(name) in inside else name
+                for name in member.operands
+            ]
+            nodes.append(replace(member, operands=tuple(operands)))
         inputs = dict.fromkeys(
-            o for node in self.nodes for o in node.operands if o not in inside
+            name for node in nodes for name in node.operands if name not in inside
         )
+        tile: dict[str, int] = {}
+        unroll: dict[str, int] = {}
+        output = members[-1].name
+        for node in self.graph.nodes:
+            if node.opcode in SCHEDULE and self.resolve(node.name) in inside:
+                (tile if node.opcode == "tile" else unroll).update(node.attributes)
+                if self.resolve(node.name) == members[-1].name:
+                    output = node.name
         return Kernel(
-            anchor=self.nodes[0],
-            nodes=tuple(self.unaliased(node) for node in self.nodes),
+            anchor=members[0],
+            nodes=tuple(nodes),
             inputs=tuple(inputs),
-            output=self.output,
-            tile=tuple(sorted(self.tile.items())),
-            unroll=tuple(sorted(self.unroll.items())),
+            output=output,
+            tile=tuple(sorted(tile.items())),
+            unroll=tuple(sorted(unroll.items())),
         )
 
-    def unaliased(self, node: Node) -> Node:
-        def resolve(name: str) -> str:
-            while name in self.alias:
-                name = self.alias[name]
-            return name
 
-        operands = tuple(resolve(name) for name in node.operands)
-        return Node(node.name, node.opcode, operands, node.attributes, node.type)
-
-
-def _home(
-    graph: Graph | Network,
-    node: Node,
-    owner: dict[str, _Growing],
-    ready: dict[str, int],
-) -> _Growing | None:
-    """The kernel that ``node`` can be fused into, if there is one."""
-    outputs = graph.outputs if isinstance(graph, Network) else (graph.output,)
-    for operand in node.operands:
-        home = owner.get(operand)
-        if home is None or home.output != operand or len(graph.users[operand]) > 1:
-            continue
-        if operand in outputs:
-            continue
-        if graph.types[operand].role != node.type.role:
-            continue
-        last = home.nodes[-1]
-        if len(home.nodes) == 1 and aggregates_channels(home.unaliased(node), last):
-            return home
-        if last.opcode in ("cross_correlation", "reshape", "transpose"):
-            continue
-        others = [o for o in node.operands if o != operand]
-        if (
-            is_elementwise(node)
-            and node.type.shape == graph.types[operand].shape
-            and all(ready[o] < home.index for o in others)
-        ):
-            return home
-    return None
+def _is_like(node: Node, other: Node) -> bool:
+    ours, theirs = node.type, other.type
+    return ours.shape == theirs.shape and ours.role == theirs.role

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from gos_fx.ir.fusion import partition
+from dataclasses import replace
+
+from gos_fx.ir.fusion import VIEW, partition
 from gos_fx.ir.graph import Graph
+from gos_fx.ir.network import Network
 from gos_fx.ir.parser import parse
 
 
@@ -79,16 +82,49 @@ def test_an_operand_that_comes_later_is_not_waited_for() -> None:
     ]
 
 
-def test_a_value_read_twice_ends_its_kernel() -> None:
+def test_a_value_may_be_read_twice_inside_its_kernel() -> None:
     graph = conv_text(
         'v0 = cross_correlation(x, w, {c}); v1 = sum(v0, axis="ci"); v2 = add(v1, b); '
-        "v3 = sigmoid(v2); v4 = hadamard(v2, v3); return v4",
+        "v3 = sigmoid(v2); v4 = hadamard(v2, v3); v5 = tanh(v4); return v5",
+        "map[1, 8, 6, 6]",
+    )
+    assert opcodes(graph) == [
+        ["cross_correlation", "sum", "add", "sigmoid", "hadamard", "tanh"],
+    ]
+
+
+def test_a_value_read_outside_ends_its_kernel() -> None:
+    # The pool needs v2, the product is one of v3 and v2.
+    graph = conv_text(
+        'v0 = cross_correlation(x, w, {c}); v1 = sum(v0, axis="ci"); v2 = add(v1, b); '
+        "v3 = sigmoid(v2); v4 = max_pool(v2, kernel=(1, 1), stride=(1, 1), "
+        "padding=(0, 0, 0, 0)); v5 = hadamard(v2, v3); v6 = add(v4, v5); return v6",
         "map[1, 8, 6, 6]",
     )
     assert opcodes(graph) == [
         ["cross_correlation", "sum", "add"],
         ["sigmoid", "hadamard"],
+        ["max_pool", "add"],
     ]
+
+
+def test_outputs_and_views_of_a_network_end_a_kernel() -> None:
+    graph = conv_text(
+        'v0 = cross_correlation(x, w, {c}); v1 = sum(v0, axis="ci"); v2 = add(v1, b); '
+        "v3 = sigmoid(v2); v4 = hadamard(v2, v3); return v4",
+        "map[1, 8, 6, 6]",
+    )
+    network = replace(Network.of(graph), outputs=("v3", "v4"))
+    found = [[n.name for n in kernel.nodes] for kernel in partition(network)]
+    assert found == [["v0", "v1", "v2"], ["v3"], ["v4"]]
+    seen = replace(network.nodes[3], opcode=VIEW)
+    nodes = (*network.nodes[:3], seen, network.nodes[4])
+    kernels = partition(replace(network, nodes=nodes, outputs=("v4",)))
+    assert [[n.name for n in kernel.nodes] for kernel in kernels] == [
+        ["v0", "v1", "v2"],
+        ["v4"],
+    ]
+    assert kernels[1].inputs == ("v2", "v3")
 
 
 def test_max_over_the_maps_is_not_summed() -> None:
