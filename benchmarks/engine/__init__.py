@@ -1,0 +1,1 @@
+"""Engines side by side on this machine and on the emulated board."""
