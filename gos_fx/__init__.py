@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gos_fx.result import OptimizationResult
     from gos_fx.targets.files import load_target, register_target
     from gos_fx.targets.target import Target
+    from gos_fx.tuning import TuningResult, tune
 
     def targets() -> tuple[str, ...]:
         """Names of the targets. At run time the package ``gos_fx.targets``, called."""
@@ -27,6 +28,7 @@ __all__ = [
     "GosError",
     "OptimizationResult",
     "Target",
+    "TuningResult",
     "compile",
     "load",
     "load_target",
@@ -35,6 +37,7 @@ __all__ = [
     "profile",
     "register_target",
     "targets",
+    "tune",
 ]
 
 _HOME = {
@@ -42,6 +45,7 @@ _HOME = {
     "GosError": "gos_fx.errors",
     "OptimizationResult": "gos_fx.result",
     "Target": "gos_fx.targets.target",
+    "TuningResult": "gos_fx.tuning",
     "compile": "gos_fx.api",
     "load": "gos_fx.api",
     "load_target": "gos_fx.targets.files",
@@ -49,6 +53,7 @@ _HOME = {
     "optimize": "gos_fx.api",
     "profile": "gos_fx.api",
     "register_target": "gos_fx.targets.files",
+    "tune": "gos_fx.tuning",
 }
 
 

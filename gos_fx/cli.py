@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gos_fx import config, verbs, verbs_board, verbs_emulate
+from gos_fx import config, verbs, verbs_board, verbs_emulate, verbs_tuning
 from gos_fx.errors import GosError
 from gos_fx.tables import console
 
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     _model_options(one, "host")
     _source_option(one, "--source", "analytical", "")
     _optimize_options(_verb(commands, "optimize", verbs.optimize))
+    _tune_options(_verb(commands, "tune", verbs_tuning.tune))
     one = _verb(commands, "compile", verbs.compile)
     _model_options(one, "host")
     one.add_argument(
@@ -219,6 +220,23 @@ def _optimize_options(parser: Any) -> None:
     )
     _source_option(parser, "--latency-source", "auto", ", or the best of them")
     add("--run-dir", metavar="DIR", help="gets the network and its report")
+
+
+def _tune_options(parser: Any) -> None:
+    _model_options(parser, None)
+    for name, kind, default, text in (
+        ("time-budget", float, None, "seconds for all kernels"),
+        ("trials", _positive, 32, "candidates for each kernel"),
+        ("seed", int, 0, "of every random choice"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: {default})",
+        )
+    _source_option(parser, "--latency-source", "auto", ", or the best of them")
 
 
 def _run_options(parser: Any) -> None:

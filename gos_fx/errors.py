@@ -108,6 +108,10 @@ class PackageError(GosError):
     """A package is damaged, or made for another machine or version."""
 
 
+class TuningRecordsUnusable(GosError):
+    """The database of tuned kernels cannot be read or written."""
+
+
 class BadOption(GosError):
     """An argument has a value outside of what it allows."""
 

@@ -66,7 +66,7 @@ def profile(arguments: argparse.Namespace) -> Outcome:
     from gos_fx import api
     from gos_fx.arguments import load_inputs, load_model
 
-    with _names_input_option():
+    with names_input_option():
         found = api.profile(
             load_model(arguments.model, arguments.weights),
             arguments.target,
@@ -83,7 +83,7 @@ def optimize(arguments: argparse.Namespace) -> Outcome:
     from gos_fx.arguments import load_constraints, load_data, load_inputs, load_model
 
     data = {} if arguments.data is None else load_data(arguments.data)
-    with _names_input_option(), _progress() as progress:
+    with names_input_option(), _progress() as progress:
         small: Any = api.optimize(
             load_model(arguments.model, arguments.weights),
             arguments.target,
@@ -114,7 +114,7 @@ def compile(arguments: argparse.Namespace) -> Outcome:
     from gos_fx import api
     from gos_fx.arguments import load_inputs, load_model
 
-    with _names_input_option(), _status(f"compiling for {arguments.target}"):
+    with names_input_option(), _status(f"compiling for {arguments.target}"):
         compiled = api.compile(
             load_model(arguments.model, arguments.weights),
             arguments.target,
@@ -249,7 +249,7 @@ def _difference(outputs: Sequence[Tensor], expected: Any) -> float:
 
 
 @contextlib.contextmanager
-def _names_input_option() -> Iterator[None]:
+def names_input_option() -> Iterator[None]:
     """The message of the Python interface, in words of the command line."""
     try:
         yield

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from gos_fx.errors import CompileError
 from gos_fx.ir.graph import Graph
+from gos_fx.ir.plain import graph_from_json, graph_to_json
 from gos_fx.kernels.compiler import COMPILER
+from gos_fx.kernels.tuning.records import snapshot
 from gos_fx.kernels.worker import ASSEMBLY_FILE, TIR_FILE
 from gos_fx.targets.record import target_to_json
 from gos_fx.targets.target import Target
@@ -35,6 +37,7 @@ class BuildResult:
         memory: what :func:`gos_fx.kernels.memory.network_memory` found.
         tir: the scheduled code as TVMScript, where ``listings`` was asked for.
         assembly: the machine code as text, where ``listings`` was asked for.
+        tuned: keys of the kernels that were compiled with tuned sizes.
     """
 
     library: Path
@@ -44,6 +47,7 @@ class BuildResult:
     memory: dict[str, int] | None = None
     tir: str = ""
     assembly: str = ""
+    tuned: tuple[str, ...] = ()
 
 
 def build(
@@ -74,7 +78,8 @@ def build(
     with _folder() as folder:
         job = Path(folder)
         _export(graph_module, example_inputs, job / "model.pt2")
-        return _compile(job, {"listings": listings}, target, out_dir, threads, timeout)
+        facts = {"listings": listings, **_machine(target, threads)}
+        return _compile(job, facts, out_dir, timeout)
 
 
 def build_operator(
@@ -93,8 +98,31 @@ def build_operator(
             seconds; the message names the stage.
     """
     with _folder() as folder:
-        job = {"listings": listings, "graph": graph.text}
-        return _compile(Path(folder), job, target, out_dir, threads, timeout)
+        facts = {"listings": listings, "graph": graph_to_json(graph)}
+        facts |= _machine(target, threads)
+        return _compile(Path(folder), facts, out_dir, timeout)
+
+
+def kernels_of(
+    graph_module: torch.nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    target: Target,
+    threads: int | None = None,
+    timeout: float | None = None,
+) -> tuple[Graph, ...]:
+    """The kernels that :func:`build` would make of a network, each as a graph alone.
+
+    In the order in which they are built; equal ones as often as they are.
+
+    Raises:
+        CompileError: as ``build``.
+    """
+    with _folder() as folder:
+        job = Path(folder)
+        _export(graph_module, example_inputs, job / "model.pt2")
+        facts = {"listings": False, "only": "kernels", **_machine(target, threads)}
+        result = _result(job, facts, timeout)
+    return tuple(map(graph_from_json, result["asked"]))
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
@@ -104,21 +132,27 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     )
 
 
-def _compile(
-    job: Path,
-    facts: dict[str, Any],
-    target: Target,
-    out_dir: Path,
-    threads: int | None,
-    timeout: float | None,
-) -> BuildResult:
-    out_dir.mkdir(parents=True, exist_ok=True)
+def _machine(target: Target, threads: int | None) -> dict[str, Any]:
+    """What a job says of where its code runs, and of what was tuned for that."""
     description = target_to_json(target)
     if threads is not None:
         description["machine"]["cores"] = threads
-    (job / "job.json").write_text(json.dumps({**facts, "target": description}))
+    sizes = snapshot(target, threads or target.threads)
+    tuned = {key: found.to_json() for key, found in sizes.items()}
+    return {"target": description, "tuned": tuned}
+
+
+def _result(job: Path, facts: dict[str, Any], timeout: float | None) -> Any:
+    (job / "job.json").write_text(json.dumps(facts))
     _run(job, timeout)
-    result = json.loads((job / "result.json").read_text())
+    return json.loads((job / "result.json").read_text())
+
+
+def _compile(
+    job: Path, facts: dict[str, Any], out_dir: Path, timeout: float | None
+) -> BuildResult:
+    out_dir.mkdir(parents=True, exist_ok=True)
+    result = _result(job, facts, timeout)
     library = out_dir / "model.so"
     shutil.copyfile(job / "model.so", library)
     listings = facts["listings"]
@@ -130,6 +164,7 @@ def _compile(
         memory=result.get("memory"),
         tir=(job / TIR_FILE).read_text() if listings else "",
         assembly=(job / ASSEMBLY_FILE).read_text() if listings else "",
+        tuned=tuple(result["tuned"]),
     )
 
 

@@ -13,7 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gos_fx.ir.parser import parse
+from gos_fx.ir.plain import graph_from_json, graph_to_json
+from gos_fx.kernels.tuning.sizes import Sizes
+from gos_fx.kernels.tuning.tuned import Tuned, using
 from gos_fx.targets.record import target_from_json
 from gos_fx.targets.target import Machine
 
@@ -31,7 +33,12 @@ def main(directory: Path) -> None:
     from gos_fx.kernels import link, memory, to_relax
 
     calls: list[to_relax.KernelCall] = []
-    module = _import(directory, job, target.machine, calls)
+    sizes = {key: Sizes.from_json(data) for key, data in job["tuned"].items()}
+    with using(Tuned(sizes)) as tuned:
+        module = _import(directory, job, target.machine, calls)
+    if job.get("only") == "kernels":
+        _write(directory, {"asked": [graph_to_json(graph) for graph in tuned.asked]})
+        return
     _enter(directory, "compile")
     unscheduled: list[str] = []
     planned: list[Any] = []
@@ -49,11 +56,16 @@ def main(directory: Path) -> None:
         "seconds": time.perf_counter() - started,
         "unscheduled": unscheduled,
         "kernels": [asdict(call) for call in calls],
+        "tuned": tuned.used,
     }
     if "graph" not in job:
         code = _listing(executable, "ll")
         cores = target.machine.cores
         result["memory"] = memory.network_memory(planned[-1], code, cores)
+    _write(directory, result)
+
+
+def _write(directory: Path, result: dict[str, Any]) -> None:
     (directory / "result.json").write_text(json.dumps(result))
 
 
@@ -66,7 +78,7 @@ def _import(directory: Path, job: Any, machine: Machine, calls: list[Any]) -> An
 
     if "graph" in job:
         _enter(directory, "import")
-        return to_relax.import_graph(parse(job["graph"]), machine, calls)
+        return to_relax.import_graph(graph_from_json(job["graph"]), machine, calls)
     _enter(directory, "load")
     program = torch.export.load(directory / "model.pt2")
     _enter(directory, "import")

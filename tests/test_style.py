@@ -39,10 +39,14 @@ STRICT = (
     "store.py",
     "tables.py",
     "tables_board.py",
+    "tables_tuning.py",
     "targets",
+    "tuner.py",
+    "tuning.py",
     "verbs.py",
     "verbs_board.py",
     "verbs_emulate.py",
+    "verbs_tuning.py",
 )
 
 

@@ -55,6 +55,17 @@ class Chosen:
         """The one whose numbers are compared."""
         return self.measured or self.analytical
 
+    def opened(self) -> Source:
+        """:attr:`source`, once "auto" has found one that is to be had."""
+        while self.candidates and self.measured is None:
+            name = self.candidates.pop(0)
+            try:
+                target, threads = self.analytical.target, self.analytical.threads
+                self.measured = open_source(name, target, threads)
+            except GosError as error:
+                self._refuse(name, error)
+        return self.source
+
     def first_profile(
         self,
         network: fx.GraphModule,

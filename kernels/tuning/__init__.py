@@ -1,0 +1,1 @@
+"""Sizes that were measured to be better than the default: kept and compiled with."""
