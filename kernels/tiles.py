@@ -160,8 +160,10 @@ def default_tile(
     rows: tuple[str, ...]
     vector = vector_loop(kernel, types)
     if is_dense(kernel, types):
-        rows, widths = ("ho", "wo"), _vectors(sizes[vector], machine)
-    elif kernel.anchor.opcode == "matmul":
+        from gos_fx.kernels.dense_tiles import default_block
+
+        return default_block(kernel, types, machine)
+    if kernel.anchor.opcode == "matmul":
         rows, widths = (names[-2],), _vectors(sizes[vector], machine)
     elif is_windowed(kernel, types):
         rows, widths = ("ho",), _row_vectors(sizes[vector], machine)
@@ -187,6 +189,8 @@ def default_unroll(
     """
     sizes = extents(kernel, types)
     factors = dict(kernel.unroll)
+    if is_dense(kernel, types):
+        return {n: _divisor(sizes[n], f) for n, f in ({"ci": 2} | factors).items()}
     if "kw" in sizes and "kw" not in factors:
         taps = sizes["kw"]
         vectors = tile_vectors(kernel, types, tile, machine)

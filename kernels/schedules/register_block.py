@@ -1,0 +1,113 @@
+"""The schedule of dense kernels: sums in registers, epilogue on them, then one store.
+
+``te`` gives a stage ``acc`` whose axes are those of the output cut into blocks, the
+register block last, and a stage ``out`` that reads it and applies the epilogue. The
+loops of ``out`` are cut alike, ``acc`` is computed inside them with its reduction
+around the register block, which is unrolled and vectorised.
+"""
+
+from __future__ import annotations
+
+from math import gcd, prod
+from typing import Any
+
+from tvm import s_tir
+from tvm.s_tir.schedule import LoopRV
+
+from gos_fx.kernels.dense_tiles import DensePlan
+from gos_fx.kernels.schedule_rule import Job
+from gos_fx.kernels.tiles import extents, lanes
+
+# Starting the threads costs as much as about this many multiply-adds.
+PARALLEL_WORK = 1 << 15
+
+
+def schedule_dense(sch: s_tir.Schedule, job: Job, plan: DensePlan) -> None:
+    """Schedule ``acc``, ``out`` and ``pad``; every other stage is inlined."""
+    root = sch.get_sblock("root")
+    named = {sch.get(b).name_hint: b for b in sch.get_child_blocks(root)}
+    for name, block in named.items():
+        if name not in ("acc", "out", "pad"):
+            sch.compute_inline(block)
+    out, acc = named["out"], named["acc"]
+    loops = dict(zip(_names(job), sch.get_loops(out), strict=True))
+    tile: dict[str, LoopRV] = {}
+    # First by what divides the channels, so that no vector needs a condition.
+    width = _width(gcd(plan.co, plan.outputs), job)
+    vectors, lane = sch.split(loops["co"], [None, width])
+    outer, tile["co"] = sch.split(vectors, [None, plan.co // width])
+    row, tile["ho"] = sch.split(loops["ho"], [None, plan.ho])
+    column, tile["wo"] = sch.split(loops["wo"], [None, plan.wo])
+    if plan.rows == 1:
+        chunk, column = sch.split(column, [None, plan.chunk])
+    else:
+        chunk, row = sch.split(row, [None, plan.chunk])
+    order = [loops["n"], chunk, outer, row, column]
+    inner = [tile[name] for name in ("ho", "wo", "co") if name in tile]
+    sch.reorder(*order, *inner, lane)
+    depth = 3 if plan.by_channels else 2
+    first = sch.fuse(*order[:depth])
+    is_parallel = _work(job) >= PARALLEL_WORK
+    if is_parallel:
+        sch.parallel(first)
+    sch.compute_at(acc, order[-1], preserve_unit_loops=True)
+    _schedule_sums(sch, acc, job, plan)
+    for loop in inner:
+        sch.unroll(loop)
+    if width > 1:
+        sch.vectorize(lane)
+    if "pad" in named:
+        inside = not plan.by_channels
+        if inside:
+            sch.compute_at(named["pad"], first, preserve_unit_loops=True)
+        _schedule_copy(sch, named["pad"], is_parallel and not inside)
+
+
+def _names(job: Job) -> tuple[str, ...]:
+    return job.layout(job.kernel.output).stored(("n", "co", "ho", "wo"))
+
+
+def _width(channels: int, job: Job) -> int:
+    """The widest vector that divides so many channels."""
+    return gcd(channels, lanes(job.machine))
+
+
+def _work(job: Job) -> int:
+    return prod(extents(job.kernel, job.types).values())
+
+
+def _schedule_sums(
+    sch: s_tir.Schedule, acc: Any, job: Job, plan: DensePlan
+) -> None:
+    loops = sch.get_loops(acc)
+    tile, reduction = loops[-6:-3], loops[-3:]
+    around: list[LoopRV] = []
+    copies: list[LoopRV] = []
+    for name, loop in zip(("kh", "kw", "ci"), reduction):
+        factor = job.unroll.get(name, 1)
+        if factor > 1:
+            loop, copy = sch.split(loop, [None, factor])
+            copies.append(copy)
+        around.append(loop)
+    vectors, lane = sch.split(tile[-1], [None, _width(plan.co, job)])
+    sch.reorder(*around, *copies, *tile[:-1], vectors, lane)
+    for loop in (*copies, *tile[:-1], vectors):
+        sch.unroll(loop)
+    sch.vectorize(lane)
+    init = sch.decompose_reduction(acc, around[0])
+    start = sch.get_loops(init)[-4:]
+    for loop in start[:-1]:
+        sch.unroll(loop)
+    sch.vectorize(start[-1])
+
+
+def _schedule_copy(sch: s_tir.Schedule, pad: Any, is_parallel: bool) -> None:
+    """A fill and a copy without conditions, channels vectorised where they fit."""
+    rank = len(sch.get(pad).iter_vars)
+    own = sch.get_loops(pad)[-rank:]
+    if is_parallel:
+        sch.parallel(sch.fuse(*own[:2]))
+    extent = int(sch.get(own[-1]).extent)
+    width = max(w for w in range(1, 17) if extent % w == 0)
+    _, vector = sch.split(own[-1], [None, width])
+    sch.vectorize(vector)
