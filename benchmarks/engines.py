@@ -1,8 +1,8 @@
 """This project's compiled code beside other engines: same networks, weights and input.
 
-    python -m benchmarks.engines --networks resnet18 --on host --threads 1,2 --out x.json
+    python -m benchmarks.engines --networks resnet18 --on host --threads 1,2 --out x
     python -m benchmarks.engines --networks resnet18 --on arm_a53 --threads 1,4
-    python -m benchmarks.engines --table x.json
+    python -m benchmarks.engines --table x
 
 ``host`` times this machine (see :mod:`benchmarks.engine.host`); a target's name counts
 the engines' own aarch64 wheels under the emulator. The first run fetches the engines

@@ -22,7 +22,8 @@ def network(name: str, seed: int = 0) -> nn.Module:
     """``torchvision.models.<name>`` with random weights, in eval mode.
 
     Batch norms get statistics and gains that are not the initial ones, so that folding
-    them changes something.
+    them changes something, and layers of zeros (a vision transformer's last one) normal
+    numbers, so that an output says something.
     """
     _declare()
     from torchvision import models
@@ -37,6 +38,8 @@ def network(name: str, seed: int = 0) -> nn.Module:
                     module.running_var.uniform_(0.8, 1.2)
                     module.weight.uniform_(0.8, 1.2)
                     module.bias.normal_(std=0.1)
+                if isinstance(module, nn.Linear) and not module.weight.any():
+                    module.weight.normal_(std=module.in_features**-0.5)
     return model.eval()
 
 

@@ -1,10 +1,10 @@
 """What an engine is to the benchmark.
 
-A file of ``benchmarks.engine.engines`` holds three things: ``ENGINE``, the record below;
-``convert(network, example, folder)``, which writes the engine's model files for a torch
-network and an input tensor; and ``load(name, folder, threads)``, which gives a function
-from the input to the output. An engine that takes torch networks as they are has no
-``convert``, builds the network by its name, and leaves ``folder`` alone.
+A file of ``benchmarks.engine.engines`` holds three things: ``ENGINE``, the record
+below; ``convert(network, example, folder)``, which writes the engine's model files for
+a torch network and an input tensor; and ``load(name, folder, threads)``, which gives a
+function from the input to the output. An engine that takes torch networks as they are
+has no ``convert``, builds the network by its name, and leaves ``folder`` alone.
 
 The file is imported by this process, by one in the engine's own environment and by one
 on the emulated board, so it imports nothing at its top that one of them may lack.

@@ -70,5 +70,6 @@ def variables(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def _version(python: Path, record: Engine) -> str:
-    code = "import sys; from importlib.metadata import version; print(version(*sys.argv[1:]))"
-    return run([str(python), "-c", code, record.distribution]).strip()
+    name = record.distribution
+    code = f"from importlib.metadata import version; print(version({name!r}))"
+    return run([str(python), "-c", code]).strip()
