@@ -59,7 +59,7 @@ class Worker:
             )
         try:
             self._answer()
-            self._signal(signal.SIGSTOP)
+            self._stop()
             self.error = max_abs_error(output, case / "expected.npy")
         except BaseException:
             self.close()
@@ -75,7 +75,7 @@ class Worker:
         assert self._process.stdin is not None
         print(inferences, file=self._process.stdin, flush=True)
         seconds: list[float] = json.loads(self._answer())
-        self._signal(signal.SIGSTOP)
+        self._stop()
         return seconds
 
     def close(self) -> None:
@@ -90,6 +90,12 @@ class Worker:
             self._process.wait()
             raise EngineUnavailable(last_words(self._said.read_text(errors="replace")))
         return line
+
+    def _stop(self) -> None:
+        """All of its threads stand still, or it has ended."""
+        self._signal(signal.SIGSTOP)
+        either = os.WSTOPPED | os.WEXITED | os.WNOWAIT
+        os.waitid(os.P_PID, self._process.pid, either)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
