@@ -8,12 +8,13 @@ weights and one number of each pixel, and issues ``pixels * co / lanes`` FMAs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, gcd, prod
 
 from gos_fx.ir.fusion import Kernel
-from gos_fx.ir.types import AXES, Type
-from gos_fx.kernels.tiles import Core, concrete, extents, lanes
+from gos_fx.ir.types import Type
+from gos_fx.kernels import microkernels
+from gos_fx.kernels.tiles import Core, concrete, lanes
 
 # Vectors of output channels in a register block.
 _WIDTHS = (1, 2, 3, 4, 6)
@@ -24,6 +25,76 @@ _STORE = {True: 5.0, False: 1.5}
 MAX_STACK = 1023
 # Threads that work for this share of the time are busy enough.
 _BUSY = 0.9
+
+
+@dataclass(frozen=True)
+class DenseSizes:
+    """A dense kernel as a convolution: a matrix product is one of images of one row.
+
+    Attributes:
+        batch, rows, columns, outputs: extents of the output.
+        inputs: input channels that each output sums over.
+        taps: rows and columns of the kernel.
+        stride: in rows and columns.
+        groups: of channels.
+        input_bytes: of one image.
+        is_flat: every output pixel reads the one input pixel at its place, so that rows
+            and columns may be one loop.
+    """
+
+    batch: int
+    rows: int
+    columns: int
+    outputs: int
+    inputs: int
+    taps: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    groups: int = 1
+    input_bytes: int = 0
+    is_flat: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Multiply-adds for each output."""
+        return self.inputs * self.taps[0] * self.taps[1]
+
+    @property
+    def weight_bytes(self) -> int:
+        return 4 * self.outputs * self.steps
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of the kernel."""
+        return self.batch * self.rows * self.columns * self.outputs * self.steps
+
+
+def dense_sizes(kernel: Kernel, types: Mapping[str, Type]) -> DenseSizes:
+    """The sizes of a dense convolution or of a matrix product."""
+    anchor = kernel.anchor
+    source = concrete(types[anchor.operands[0]])
+    if anchor.opcode == "matmul":
+        *batch, rows, outputs = concrete(anchor.type)
+        if types[anchor.operands[1]].role != "map":  # one matrix of weights for all
+            batch, rows = [], prod(batch) * rows
+        return DenseSizes(
+            prod(batch), 1, rows, outputs, source[-1], input_bytes=4 * rows * source[-1]
+        )
+    outputs, inputs, *taps = concrete(types[anchor.operands[1]])
+    batch, _, rows, columns = concrete(kernel.nodes[1].type)
+    stride, padding = tuple(anchor.attr("stride")), tuple(anchor.attr("padding"))
+    flat = (*taps, *stride) == (1, 1, 1, 1) and padding == (0, 0, 0, 0)
+    return DenseSizes(
+        batch,
+        rows,
+        columns,
+        outputs,
+        inputs,
+        (taps[0], taps[1]),
+        (stride[0], stride[1]),
+        int(anchor.attr("groups")),
+        4 * prod(source[1:]),
+        flat,
+    )
 
 
 @dataclass(frozen=True)
@@ -61,68 +132,45 @@ class DensePlan:
         return self.column_blocks if self.rows == 1 else self.row_blocks
 
 
-def is_flat(kernel: Kernel, types: Mapping[str, Type]) -> bool:
-    """Whether every output pixel reads the one input pixel at its place: rows and
-    columns may then be one loop."""
-    anchor = kernel.anchor
-    taps = concrete(types[anchor.operands[1]])[2:]
-    rows = concrete(kernel.nodes[-1].type)[2]
-    return (
-        taps == (1, 1)
-        and rows > 1
-        and tuple(anchor.attr("stride")) == (1, 1)
-        and tuple(anchor.attr("padding")) == (0, 0, 0, 0)
-    )
-
-
 def dense_plan(
-    kernel: Kernel, types: Mapping[str, Type], tile: Mapping[str, int], machine: Core
+    sizes: DenseSizes, block: Mapping[str, int], machine: Core
 ) -> DensePlan:
-    """The loops of a dense convolution for the tile that was chosen."""
-    sizes = extents(kernel, types)
-    groups = int(kernel.anchor.attr("groups"))
-    co = tile["co"]
-    if groups > 1:
-        co = gcd(sizes["co"] // groups, co)
-    plan = DensePlan(
-        tile["ho"], tile["wo"], co, sizes["ho"], sizes["wo"], sizes["co"], 1, False
-    )
-    return _divided(plan, kernel, types, machine)
+    """The loops of a dense kernel for a register block ``ho``, ``wo``, ``co``.
 
-
-def _divided(
-    plan: DensePlan, kernel: Kernel, types: Mapping[str, Type], machine: Core
-) -> DensePlan:
-    """The plan with its chunks and threads.
-
-    Weights that fit half of L2 are read from there for each chunk, and a chunk's pixels
-    stay in what is left; larger weights are read once, so all pixels are one chunk.
+    The pixels of a chunk stay in L2 while its weights pass, and weights that fit half of
+    L2 stay there too. Threads divide the chunks, so that they share the weights, or else
+    the channels.
     """
-    sizes = extents(kernel, types)
-    batch = sizes["n"]
-    cores = int(getattr(machine, "cores", 1))
-    weights = 4 * prod(sizes[loop] for loop in ("co", "ci", "kh", "kw"))
-    inputs = 4 * prod(concrete(types[kernel.anchor.operands[0]])[1:])
-    blocks, channels = plan.outer_blocks, ceil(plan.outputs / plan.co)
-    if weights > machine.l2_bytes // 2:
-        by_channels = _busy(batch * channels, cores) >= _busy(batch, cores)
-        chunk = blocks
-    else:
-        most = machine.l2_bytes // 4 * blocks // max(1, inputs)
-        sizes_of_chunk = [
-            size for size in range(max(1, min(most, blocks)), 0, -1) if blocks % size == 0
-        ]
-        shares = [_busy(batch * blocks // size, cores) for size in sizes_of_chunk]
-        chunk, share = max(
-            zip(sizes_of_chunk, shares), key=lambda pair: min(pair[1], _BUSY)
-        )
-        whole = batch * blocks // sizes_of_chunk[0] * channels
-        by_channels = share < _BUSY and _busy(whole, cores) > share
-        if by_channels:
-            chunk = sizes_of_chunk[0]
-    return DensePlan(
-        **{**vars(plan), "chunk": chunk, "by_channels": by_channels and cores > 1}
+    co = block["co"]
+    if sizes.groups > 1:
+        co = gcd(sizes.outputs // sizes.groups, co)
+    plan = DensePlan(
+        block["ho"],
+        block["wo"],
+        co,
+        sizes.rows,
+        sizes.columns,
+        sizes.outputs,
+        chunk=1,
+        by_channels=False,
     )
+    cores = int(getattr(machine, "cores", 1))
+    blocks, channels = plan.outer_blocks, ceil(sizes.outputs / co)
+    is_small = sizes.weight_bytes <= machine.l2_bytes // 2
+    room = machine.l2_bytes // (4 if is_small else 2)
+    most = room * blocks // max(1, sizes.input_bytes)
+    chunks = [
+        size for size in range(max(1, min(most, blocks)), 0, -1) if blocks % size == 0
+    ]
+    whole = replace(plan, chunk=chunks[0], by_channels=True)
+    by_channels = _busy(sizes.batch * blocks // chunks[0] * channels, cores)
+    if not is_small and cores > 1:
+        return whole
+    shares = [_busy(sizes.batch * blocks // size, cores) for size in chunks]
+    chunk, share = max(zip(chunks, shares), key=lambda pair: min(pair[1], _BUSY))
+    if share < _BUSY and by_channels > share:
+        return whole
+    return replace(plan, chunk=chunk)
 
 
 def _busy(parts: int, cores: int) -> float:
@@ -131,66 +179,57 @@ def _busy(parts: int, cores: int) -> float:
 
 
 def default_block(
-    kernel: Kernel, types: Mapping[str, Type], machine: Core
+    sizes: DenseSizes, fixed: Mapping[str, int], machine: Core
 ) -> dict[str, int]:
-    """Sizes of the register block of fewest cycles that fits the registers.
+    """The register block ``ho``, ``wo``, ``co`` of fewest cycles among those that fit.
 
-    Sizes in ``kernel.tile`` are kept and the others chosen to go with them.
+    Sizes in ``fixed`` are kept and the others chosen to go with them.
     """
-    sizes = extents(kernel, types)
-    tile = dict.fromkeys(AXES[4], 1)
-    fixed = {
-        loop: max(1, min(size, sizes[loop]))
-        for loop, size in kernel.tile
-        if loop in tile and loop != "n"
-    }
-    candidates = [
-        {**block, **fixed} for block in _blocks(kernel, types, sizes, machine)
-    ]
-    return tile | min(
-        candidates, key=lambda block: block_cycles(kernel, types, block, machine)
-    )
+    candidates = [{**block, **fixed} for block in _blocks(sizes, machine)]
+    return min(candidates, key=lambda block: block_cycles(sizes, block, machine))
 
 
-def _blocks(
-    kernel: Kernel,
-    types: Mapping[str, Type],
-    sizes: Mapping[str, int],
-    machine: Core,
-) -> Iterator[dict[str, int]]:
+def _blocks(sizes: DenseSizes, machine: Core) -> Iterator[dict[str, int]]:
     width = lanes(machine)
-    outputs = sizes["co"] // int(kernel.anchor.attr("groups"))
-    channels = {n * width for n in _WIDTHS if (n - 1) * width < outputs}
-    flat = is_flat(kernel, types)
-    for co in sorted(channels):
-        most = largest_block(ceil(co / width), machine)
-        if flat:
-            pixels = sizes["ho"] * sizes["wo"]
-            columns = sizes["wo"]
-            for count in range(1, min(most, pixels) + 1):
-                # As many whole rows as there are, so that the sizes are legal.
-                ho = max(1, min(count // columns, sizes["ho"]))
-                if count % ho == 0 and count // ho <= columns:
+    outputs = sizes.outputs // sizes.groups
+    for vectors in _WIDTHS:
+        if vectors > 1 and (vectors - 1) * width >= outputs:
+            continue
+        co = vectors * width
+        most = largest_block(vectors, machine)
+        if sizes.is_flat:
+            for count in range(1, min(most, sizes.rows * sizes.columns) + 1):
+                ho = max(1, min(count // sizes.columns, sizes.rows))
+                if count % ho == 0 and count // ho <= sizes.columns:
                     yield {"ho": ho, "wo": count // ho, "co": co}
             continue
-        for wo in range(1, min(most, sizes["wo"]) + 1):
+        for wo in range(1, min(most, sizes.columns) + 1):
             yield {"ho": 1, "wo": wo, "co": co}
-            if wo == sizes["wo"]:
-                for ho in range(2, min(most // wo, sizes["ho"]) + 1):
+            if wo == sizes.columns:
+                for ho in range(2, min(most // wo, sizes.rows) + 1):
                     yield {"ho": ho, "wo": wo, "co": co}
 
 
 def largest_block(vectors: int, machine: Core) -> int:
     """Pixels of a register block with so many vectors of channels.
 
-    An in-order core keeps four numbers of each pixel and two vectors of weights in
-    registers beside the sums; any other the weights and one number.
+    An in-order core takes a microkernel; any other keeps the sums, the weights of one
+    step and one number in registers.
     """
-    registers = machine.vector_registers
     if is_in_order(machine):
-        return max(1, (registers - 2) // (vectors + 1))
-    sums = min(registers - vectors - 1, MAX_STACK // (machine.simd_bits // 8))
+        return microkernels.largest(vectors)
+    sums = min(machine.vector_registers - vectors - 1, MAX_STACK // (machine.simd_bits // 8))
     return max(1, sums // vectors)
+
+
+def has_microkernel(plan: DensePlan, machine: Core) -> bool:
+    """Whether the sums of this block are done by :mod:`gos_fx.kernels.microkernels`."""
+    vectors, tail = divmod(plan.co, lanes(machine))
+    return (
+        is_in_order(machine)
+        and tail == 0
+        and plan.ho * plan.wo <= largest_block(vectors, machine)
+    )
 
 
 def is_in_order(machine: Core) -> bool:
@@ -198,22 +237,17 @@ def is_in_order(machine: Core) -> bool:
 
 
 def block_cycles(
-    kernel: Kernel, types: Mapping[str, Type], block: Mapping[str, int], machine: Core
+    sizes: DenseSizes, block: Mapping[str, int], machine: Core
 ) -> float:
     """Cycles of the whole kernel on one core, caches left out."""
-    sizes = extents(kernel, types)
-    width, in_order = lanes(machine), is_in_order(machine)
-    groups = int(kernel.anchor.attr("groups"))
-    if is_flat(kernel, types):
-        count = block["ho"] * block["wo"]
-        pixel_blocks = ceil(sizes["ho"] * sizes["wo"] / count)
+    in_order = is_in_order(machine)
+    count = block["ho"] * block["wo"]
+    if sizes.is_flat:
+        pixel_blocks = ceil(sizes.rows * sizes.columns / count)
     else:
-        count = block["ho"] * block["wo"]
-        pixel_blocks = ceil(sizes["ho"] / block["ho"])
-        pixel_blocks *= ceil(sizes["wo"] / block["wo"])
-    channel_blocks = groups * ceil(sizes["co"] // groups / block["co"])
-    vectors = ceil(block["co"] / width)
-    steps = sizes["ci"] * sizes["kh"] * sizes["kw"]
+        pixel_blocks = ceil(sizes.rows / block["ho"]) * ceil(sizes.columns / block["wo"])
+    channel_blocks = sizes.groups * ceil(sizes.outputs // sizes.groups / block["co"])
+    vectors = ceil(block["co"] / lanes(machine))
     fmas = vectors * count
     loads = vectors + (count / 4 if in_order else count)
     if in_order:
@@ -224,11 +258,7 @@ def block_cycles(
         latency = getattr(machine, "fma_latency_cycles", 4.0)
         issue, load = fmas / machine.fma_per_cycle, loads / rate
         step = max(issue, load, latency) + 0.25 * min(issue, load)
-    if vectors * count > _registers(vectors, machine):
+    if count > largest_block(vectors, machine):
         step *= 3  # sums that do not fit the registers
     around = _START[in_order] + _STORE[in_order] * fmas
-    return sizes["n"] * channel_blocks * pixel_blocks * (steps * step + around)
-
-
-def _registers(vectors: int, machine: Core) -> int:
-    return largest_block(vectors, machine) * vectors
+    return sizes.batch * channel_blocks * pixel_blocks * (sizes.steps * step + around)

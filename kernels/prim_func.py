@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import Type
+from gos_fx.kernels.default_tiles import default_tile, default_unroll
 from gos_fx.kernels.layout import Layout
 from gos_fx.kernels.schedule_rule import Job, Scheduled, rule_for
-from gos_fx.kernels.tiles import Core, clamp, default_tile, default_unroll, extents
+from gos_fx.kernels.tiles import Core, clamp, extents
 
 
 def plan(

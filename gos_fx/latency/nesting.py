@@ -9,7 +9,7 @@ from math import prod
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.types import AXES, Type
-from gos_fx.kernels import tiles
+from gos_fx.kernels import default_tiles, tiles
 from gos_fx.latency.nest import Axis, Copy, Extents, Nest, Stream, along
 from gos_fx.targets.target import Machine
 
@@ -43,7 +43,7 @@ def nest_of_types(
 def _windows(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nest:
     """Convolution and pooling."""
     extents = tiles.extents(kernel, types)
-    tile = tiles.clamp(tiles.default_tile(kernel, types, machine), extents)
+    tile = tiles.clamp(default_tiles.default_tile(kernel, types, machine), extents)
     tile["n"] = 1
     order = ("n", "co", "ho", "wo")
     dense = tiles.is_dense(kernel, types)
@@ -57,7 +57,7 @@ def _windows(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nes
         outputs={loop: extents[loop] for loop in order},
         reductions={x: extents[x] for x in ("ci", "kh", "kw") if x in extents},
         tile={loop: tile[loop] for loop in order},
-        unroll=tiles.default_unroll(kernel, types, tile, machine),
+        unroll=default_tiles.default_unroll(kernel, types, tile, machine),
         vector="co" if dense else "wo",
         reads=reads,
         late=_late(kernel, types, reads),
@@ -80,7 +80,7 @@ def _is_counted(kernel: Kernel) -> bool:
 def _matmul(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nest:
     *batch, row, column = AXES[kernel.anchor.type.rank]
     extents = tiles.extents(kernel, types)
-    tile = tiles.clamp(tiles.default_tile(kernel, types, machine), extents)
+    tile = tiles.clamp(default_tiles.default_tile(kernel, types, machine), extents)
     tile |= dict.fromkeys(batch, 1)
     reads = []
     copies = []
@@ -98,7 +98,7 @@ def _matmul(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nest
         outputs={loop: extents[loop] for loop in (*batch, column, row)},
         reductions={"ci": extents["ci"]},
         tile={loop: tile[loop] for loop in (*batch, column, row)},
-        unroll=tiles.default_unroll(kernel, types, tile, machine),
+        unroll=default_tiles.default_unroll(kernel, types, tile, machine),
         vector=column,
         reads=tuple(reads),
         late=_late(kernel, types, tuple(reads)),

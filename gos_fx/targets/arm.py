@@ -50,6 +50,7 @@ _BCM2837 = Machine(
     # (ncnn). Assumption: the Model B has the same memory. Latencies use the fits below.
     dram_bytes_per_s_1=64 / 16.0e-9,
     dram_bytes_per_s_all=64 / 24.7e-9,
+    in_order=True,  # A53 TRM 1.1
 )
 
 # Fitted on the 32 networks of ncnn's table of a Pi 3B+ and this emulator's counts of

@@ -19,7 +19,8 @@ class Machine:
     ``ways`` is the associativity. ``fma_per_cycle``
     counts SIMD instructions, each of ``simd_bits``; ``fma_latency_cycles`` is the time
     from one FMA to the next on the same accumulator. ``dram_bytes_per_s_1`` is what one
-    thread gets, ``dram_bytes_per_s_all`` what all cores get together.
+    thread gets, ``dram_bytes_per_s_all`` what all cores get together. ``in_order``: the
+    core issues instructions in the order of the code, so that code for it must be.
     """
 
     cores: int
@@ -40,6 +41,7 @@ class Machine:
     line_bytes: int
     dram_bytes_per_s_1: float
     dram_bytes_per_s_all: float
+    in_order: bool = False
 
     @property
     def lanes(self) -> int:

@@ -8,26 +8,41 @@ around the register block, which is unrolled and vectorised.
 
 from __future__ import annotations
 
-from math import gcd, prod
+from math import gcd
 from typing import Any
 
 from tvm import s_tir
 from tvm.s_tir.schedule import LoopRV
 
-from gos_fx.kernels.dense_tiles import DensePlan
+from gos_fx.kernels.dense_tiles import DensePlan, DenseSizes
+from gos_fx.kernels.microkernels import tile_kernel
+from gos_fx.kernels.microkernels.insert import insert
 from gos_fx.kernels.schedule_rule import Job
-from gos_fx.kernels.tiles import extents, lanes
+from gos_fx.kernels.tiles import lanes
 
+# Stages that copy an operand: the image with its border, a matrix of columns packed.
+COPIES = ("pad", "copy")
 # Starting the threads costs as much as about this many multiply-adds.
 PARALLEL_WORK = 1 << 15
 
 
-def schedule_dense(sch: s_tir.Schedule, job: Job, plan: DensePlan) -> None:
-    """Schedule ``acc``, ``out`` and ``pad``; every other stage is inlined."""
+def schedule_dense(
+    sch: s_tir.Schedule,
+    job: Job,
+    plan: DensePlan,
+    sizes: DenseSizes,
+    pixels: tuple[int, ...] | None = None,
+) -> None:
+    """Schedule ``acc``, ``out``, ``pad`` and ``copy``; all other stages are inlined.
+
+    Args:
+        pixels: bytes from a block's first pixel to each of them, where a microkernel
+            is to do the sums.
+    """
     root = sch.get_sblock("root")
     named = {sch.get(b).name_hint: b for b in sch.get_child_blocks(root)}
     for name, block in named.items():
-        if name not in ("acc", "out", "pad"):
+        if name not in ("acc", "out", *COPIES):
             sch.compute_inline(block)
     out, acc = named["out"], named["acc"]
     loops = dict(zip(_names(job), sch.get_loops(out), strict=True))
@@ -47,20 +62,21 @@ def schedule_dense(sch: s_tir.Schedule, job: Job, plan: DensePlan) -> None:
     sch.reorder(*order, *inner, lane)
     depth = 3 if plan.by_channels else 2
     first = sch.fuse(*order[:depth])
-    is_parallel = _work(job) >= PARALLEL_WORK
+    is_parallel = sizes.work >= PARALLEL_WORK
     if is_parallel:
         sch.parallel(first)
     sch.compute_at(acc, order[-1], preserve_unit_loops=True)
-    _schedule_sums(sch, acc, job, plan)
+    _schedule_sums(sch, acc, job, plan, pixels)
     for loop in inner:
         sch.unroll(loop)
     if width > 1:
         sch.vectorize(lane)
-    if "pad" in named:
-        inside = not plan.by_channels
-        if inside:
-            sch.compute_at(named["pad"], first, preserve_unit_loops=True)
-        _schedule_copy(sch, named["pad"], is_parallel and not inside)
+    inside = not plan.by_channels
+    for name in COPIES:
+        if name in named:
+            if inside:
+                sch.compute_at(named[name], first, preserve_unit_loops=True)
+            _schedule_copy(sch, named[name], is_parallel and not inside)
 
 
 def _names(job: Job) -> tuple[str, ...]:
@@ -72,33 +88,38 @@ def _width(channels: int, job: Job) -> int:
     return gcd(channels, lanes(job.machine))
 
 
-def _work(job: Job) -> int:
-    return prod(extents(job.kernel, job.types).values())
-
-
 def _schedule_sums(
-    sch: s_tir.Schedule, acc: Any, job: Job, plan: DensePlan
+    sch: s_tir.Schedule,
+    acc: Any,
+    job: Job,
+    plan: DensePlan,
+    pixels: tuple[int, ...] | None,
 ) -> None:
     loops = sch.get_loops(acc)
-    tile, reduction = loops[-6:-3], loops[-3:]
+    count = 3 if pixels is None else 2
+    tile, reduction = loops[-count - 3 : -count], loops[-count:]
     around: list[LoopRV] = []
     copies: list[LoopRV] = []
     for name, loop in zip(("kh", "kw", "ci"), reduction):
         factor = job.unroll.get(name, 1)
-        if factor > 1:
+        if factor > 1 and pixels is None:
             loop, copy = sch.split(loop, [None, factor])
             copies.append(copy)
         around.append(loop)
     vectors, lane = sch.split(tile[-1], [None, _width(plan.co, job)])
     sch.reorder(*around, *copies, *tile[:-1], vectors, lane)
-    for loop in (*copies, *tile[:-1], vectors):
-        sch.unroll(loop)
-    sch.vectorize(lane)
+    if pixels is None:
+        for loop in (*copies, *tile[:-1], vectors):
+            sch.unroll(loop)
+        sch.vectorize(lane)
     init = sch.decompose_reduction(acc, around[0])
     start = sch.get_loops(init)[-4:]
     for loop in start[:-1]:
         sch.unroll(loop)
     sch.vectorize(start[-1])
+    if pixels is not None:
+        kernel = tile_kernel(plan.co // lanes(job.machine), pixels)
+        insert(sch, around[-1], kernel, int(sch.get(around[-1]).extent))
 
 
 def _schedule_copy(sch: s_tir.Schedule, pad: Any, is_parallel: bool) -> None:

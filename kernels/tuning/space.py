@@ -13,7 +13,7 @@ from gos_fx.instructions.schedule import LOOPS
 from gos_fx.ir.fusion import Kernel, partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.types import Type
-from gos_fx.kernels import tiles
+from gos_fx.kernels import default_tiles, tiles
 from gos_fx.kernels.tuning.sizes import Sizes
 
 # Up to so many tiles are all looked at; of more, as many are drawn.
@@ -46,7 +46,7 @@ class Space:
     @cached_property
     def default(self) -> Sizes:
         """What the kernel is compiled with as long as nothing is known of it."""
-        tile = tiles.default_tile(self.kernel, self.types, self.machine)
+        tile = default_tiles.default_tile(self.kernel, self.types, self.machine)
         tile = tiles.clamp(tile, tiles.extents(self.kernel, self.types))
         return self._with_factors(tile, {})
 
@@ -58,8 +58,9 @@ class Space:
 
     @cached_property
     def unrolls(self) -> dict[str, tuple[int, ...]]:
-        """Factors to choose from, of the loops that have a choice."""
+        """Factors to choose from, of the reduction loops that have a choice."""
         found = tiles.legal_unrolls(self.kernel, self.types)
+        found = {loop: found[loop] for loop in tiles.REDUCTION_LOOPS if loop in found}
         return self._choices(found, dict(self.kernel.unroll), dict(self.default.unroll))
 
     def some(self, count: int, rng: random.Random) -> list[Sizes]:
@@ -139,7 +140,7 @@ class Space:
     ) -> Sizes:
         factors = dict(unroll) | dict(self.kernel.unroll)
         kernel = replace(self.kernel, unroll=tuple(factors.items()))
-        factors = tiles.default_unroll(kernel, self.types, tile, self.machine)
+        factors = default_tiles.default_unroll(kernel, self.types, tile, self.machine)
         return Sizes.of(_nameable(tile), _nameable(factors))
 
 
