@@ -1,0 +1,277 @@
+"""The code of one tile of a windowed kernel.
+
+Each input is loaded once and multiplied into every window that it lies in, row by row,
+so that few inputs are in registers at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx import Bind, BufferLoad, BufferStore, ForKind, Ramp
+
+from gos_fx.kernels.schedules.loops import const, loop, sequence
+from gos_fx.kernels.window_tiles import Axis, WindowPlan
+
+At = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a windowed kernel computes, in terms of the elements of memory.
+
+    Attributes:
+        x, out: buffers of input and result.
+        weights: buffer ``[vectors, per_group, kh, kw, width]``; None for pools.
+        kept: buffer ``[outputs of a tile, width]``, which LLVM makes registers of.
+        gathered: buffer ``[width]`` for channels that do not lie side by side.
+        pixel: index in memory of input (batch, channel, row, column).
+        place: the same of the result.
+        start: an accumulator without inputs.
+        combine: of an accumulator and an input.
+        result: of (index in memory, accumulator, taps inside of the image).
+    """
+
+    x: Any
+    out: Any
+    weights: Any
+    kept: Any
+    gathered: Any
+    pixel: Callable[[Sequence[Any]], Sequence[Any]]
+    place: Callable[[Sequence[Any]], Sequence[Any]]
+    start: Any
+    combine: Callable[[Any, Any], Any]
+    result: Callable[[Sequence[Any], Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tile lies: batch, block of rows and columns, vector, its first channel.
+
+    ``at`` has the blocks that are known, which are those at the border.
+    """
+
+    n: Any
+    row: Any
+    column: Any
+    vector: Any
+    channel: Any
+    at: tuple[int | None, int | None] = (None, None)
+
+    def at_row(self, block: int) -> Place:
+        return replace(self, row=const(block), at=(block, self.at[1]))
+
+    def at_column(self, block: int) -> Place:
+        return replace(self, column=const(block), at=(self.at[0], block))
+
+
+# Index of an input, and the (output, tap) that read it.
+Step = tuple[Any, list[tuple[int, Any]]]
+
+
+def steps(axis: Axis, block: Any, at: int | None) -> list[Step]:
+    """Inputs of a tile along an axis."""
+    first = block * const(axis.block * axis.stride) - const(axis.before)
+    return [
+        (first + const(position), [(o, const(tap)) for o, tap in readers])
+        for position, readers in axis.reads(at).items()
+    ]
+
+
+def clipped(axis: Axis, block: Any) -> tuple[Any, Any]:
+    """The taps of a single output that lie inside."""
+    first = block * const(axis.stride) - const(axis.before)
+    step = const(axis.dilation)
+    begin = tirx.max(tirx.floordiv(const(axis.dilation - 1) - first, step), const(0))
+    last = tirx.floordiv(const(axis.inputs - 1) - first, step)
+    end = tirx.min(last + const(1), const(axis.taps))
+    return begin, tirx.max(begin, end)
+
+
+class Weights:
+    """Vectors of weights, each loaded once in the scope that this object stands for."""
+
+    def __init__(self, window: Window, width: int, vector: Any) -> None:
+        self._window, self._width, self._vector = window, width, vector
+        self._bound: dict[tuple[Any, ...], Any] = {}
+
+    def get(self, found: list[Any], ci: Any, kh: Any, kw: Any) -> Any:
+        """The vector; its load is appended to ``found`` when it is new."""
+        key = tuple(int(k) if isinstance(k, tirx.IntImm) else k for k in (ci, kh, kw))
+        if key not in self._bound:
+            lane = Ramp(0, 1, self._width) if self._width > 1 else const(0)
+            load = BufferLoad(self._window.weights, [self._vector, ci, kh, kw, lane])
+            self._bound[key] = bound(found, "w", load)
+        return self._bound[key]
+
+
+def bound(found: list[Any], name: str, value: Any) -> Any:
+    """A variable for a value, which is computed in the statements ``found``."""
+    variable = tirx.Var(name, value.ty)
+    found.append(Bind(variable, value))
+    return variable
+
+
+class Tile:
+    """Statements of the tile at a place."""
+
+    def __init__(
+        self, plan: WindowPlan, window: Window, place: Place, weights: Weights | None
+    ) -> None:
+        self.plan, self.window, self.place, self.weights = plan, window, place, weights
+        self.outputs = list(
+            product(plan.rows.written(place.at[0]), plan.columns.written(place.at[1]))
+        )
+
+    def statements(self) -> list[Any]:
+        plan, place = self.plan, self.place
+        sums: dict[At, Any] = {}
+        found: list[Any] = []
+        if plan.loops or plan.per_group > 1:
+            for at in self.outputs:
+                found.append(self._keep(at, self.window.start))
+            found.append(self._around())
+        else:
+            rows = steps(plan.rows, place.row, place.at[0])
+            columns = steps(plan.columns, place.column, place.at[1])
+            self._add(found, const(0), rows, columns, sums)
+            for at in self.outputs:
+                found.append(self._keep(at, sums.get(at, self.window.start)))
+        return found + [self._store(at) for at in self.outputs]
+
+    def _around(self) -> Any:
+        """Loops over what is not unrolled; accumulators are kept between turns."""
+        plan, place = self.plan, self.place
+
+        def over_channels(ci: Any) -> list[Any]:
+            if "kh" not in plan.loops:
+                return over_rows(ci, steps(plan.rows, place.row, place.at[0]))
+            return [
+                loop(
+                    "kh",
+                    *clipped(plan.rows, place.row),
+                    lambda k: over_rows(ci, _single(plan.rows, place.row, k)),
+                )
+            ]
+
+        def over_rows(ci: Any, rows: list[Step]) -> list[Any]:
+            if "kw" not in plan.loops:
+                columns = steps(plan.columns, place.column, place.at[1])
+                return turn(ci, rows, columns)
+            return [
+                loop(
+                    "kw",
+                    *clipped(plan.columns, place.column),
+                    lambda k: turn(ci, rows, _single(plan.columns, place.column, k)),
+                )
+            ]
+
+        def turn(ci: Any, rows: list[Step], columns: list[Step]) -> list[Any]:
+            found: list[Any] = []
+            sums = {at: bound(found, "sum", self._kept(at)) for at in self.outputs}
+            self._add(found, ci, rows, columns, sums)
+            return found + [self._keep(at, sums[at]) for at in self.outputs]
+
+        if plan.per_group == 1:
+            return sequence(over_channels(const(0)))
+        return loop("ci", 0, plan.per_group, over_channels)
+
+    def _add(
+        self,
+        found: list[Any],
+        ci: Any,
+        rows: list[Step],
+        columns: list[Step],
+        sums: dict[At, Any],
+    ) -> None:
+        """Every input, added to the sums of the windows that it lies in."""
+        plan, window = self.plan, self.window
+        weights = self.weights
+        if weights is not None and not plan.resident:
+            weights = Weights(window, plan.width, self.place.vector)
+        for (row, below), (column, right) in product(rows, columns):
+            x = self._load(found, ci, row, column)
+            for (r, kh), (c, kw) in product(below, right):
+                value = x
+                if weights is not None:
+                    value = x * weights.get(found, ci, kh, kw)
+                if (r, c) in sums:
+                    value = window.combine(sums[r, c], value)
+                sums[r, c] = bound(found, "sum", value)
+
+    def _load(self, found: list[Any], ci: Any, row: Any, column: Any) -> Any:
+        """A vector of channels of one pixel."""
+        plan, window, place = self.plan, self.window, self.place
+        if window.gathered is None:
+            lane = self._lanes(place.channel)
+            index = window.pixel((place.n, lane, row, column))
+            return bound(found, "x", BufferLoad(window.x, list(index)))
+
+        def gather(lane: Any) -> list[Any]:
+            group = tirx.floordiv(place.channel + lane, const(plan.per))
+            channel = group * const(plan.per_group) + ci
+            index = window.pixel((place.n, channel, row, column))
+            load = BufferLoad(window.x, list(index))
+            return [BufferStore(window.gathered, load, [lane])]
+
+        found.append(self._by_lane(gather))
+        load = BufferLoad(window.gathered, [self._lanes(const(0))])
+        return bound(found, "x", load)
+
+    def _store(self, at: At) -> Any:
+        """The epilogue of one output."""
+        plan, window, place = self.plan, self.window, self.place
+        counts = [
+            axis.count(known, output) if name not in plan.loops else None
+            for axis, known, output, name in zip(
+                (plan.rows, plan.columns), place.at, at, ("kh", "kw")
+            )
+        ]
+        row, column = (
+            block * const(axis.block) + const(output)
+            for axis, block, output in zip(
+                (plan.rows, plan.columns), (place.row, place.column), at
+            )
+        )
+        for d, (axis, block) in enumerate(
+            zip((plan.rows, plan.columns), (place.row, place.column))
+        ):
+            if counts[d] is None:
+                begin, end = clipped(axis, block)
+                counts[d] = end - begin
+
+        def element(lane: Any) -> list[Any]:
+            index = window.place((place.n, place.channel + lane, row, column))
+            value = BufferLoad(window.kept, [const(self.outputs.index(at)), lane])
+            result = window.result(index, value, counts)
+            return [BufferStore(window.out, result, list(index))]
+
+        return self._by_lane(element)
+
+    def _keep(self, at: At, value: Any) -> Any:
+        if self.plan.width > 1 and value is self.window.start:
+            value = tirx.Broadcast(value, self.plan.width)
+        index = [const(self.outputs.index(at)), self._lanes(const(0))]
+        return BufferStore(self.window.kept, value, index)
+
+    def _kept(self, at: At) -> Any:
+        index = [const(self.outputs.index(at)), self._lanes(const(0))]
+        return BufferLoad(self.window.kept, index)
+
+    def _lanes(self, first: Any) -> Any:
+        return Ramp(first, 1, self.plan.width) if self.plan.width > 1 else first
+
+    def _by_lane(self, body: Callable[[Any], list[Any]]) -> Any:
+        if self.plan.width == 1:
+            return sequence(body(const(0)))
+        return loop("lane", 0, self.plan.width, body, ForKind.VECTORIZED)
+
+
+def _single(axis: Axis, block: Any, tap: Any) -> list[Step]:
+    """The one input of the one output of a tile at a tap."""
+    first = block * const(axis.stride) - const(axis.before)
+    return [(first + tap * const(axis.dilation), [(0, tap)])]
