@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from math import hypot, inf
 
 from gos_fx.errors import (
@@ -188,7 +189,11 @@ class KernelTuner:
         at: Sizes | None = min(seen, key=lambda sizes: self.log[sizes].first)
         while at is not None:
             here, at = at, None
-            for sizes in self._ranked(self.space.near(here)):
+            near = self._ranked(self.space.near(here))
+            # The model may know nothing of unrolling, or think too much of it.
+            tiles = [sizes for sizes in near if sizes.tile != here.tile]
+            factors = [sizes for sizes in near if sizes.tile == here.tile]
+            for sizes in filter(None, chain(*zip_longest(tiles, factors))):
                 trial = self._look(sizes)
                 if not trial.failure and trial.first < self.log[here].first:
                     at = sizes
@@ -237,7 +242,12 @@ class KernelTuner:
         if self.space.default not in usable:
             return None
         default = usable[self.space.default]
-        sizes = min(usable, key=lambda sizes: usable[sizes].seconds)
+
+        def order(sizes: Sizes) -> tuple[float, int, Sizes]:
+            # of equals the one that is confirmed, and for ever the same one
+            return usable[sizes].seconds, -usable[sizes].repeats, sizes
+
+        sizes = min(usable, key=order)
         gain = default.seconds - usable[sizes].seconds
         doubts = (
             repeat_error(self._estimate(trial)) for trial in (default, usable[sizes])
