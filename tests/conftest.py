@@ -30,6 +30,16 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def untuned() -> Iterator[None]:
+    """What somebody tuned on this machine must not change the code that is tested."""
+    from gos_fx.kernels.tuning import records
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_NAME", "tuning-of-tests.sqlite")
+        yield
+
+
 @pytest.fixture(scope="session")
 def rpc_farm() -> Iterator[Any]:
     """Starts real trackers and servers of TVM's RPC: see rpc_farm.py."""
