@@ -8,9 +8,10 @@ from typing import Any
 
 from tvm import relax
 
-from gos_fx.ir.fusion import SCHEDULE, Kernel, partition
+from gos_fx.ir.fusion import ALIAS, SCHEDULE, Kernel, partition
 from gos_fx.ir.network import Network
-from gos_fx.kernels.layout import Layout, inside, plain
+from gos_fx.kernels.layout import Layout, inside
+from gos_fx.kernels.movement import settle
 from gos_fx.kernels.prim_func import build_kernel
 from gos_fx.kernels.schedule_rule import Packing
 from gos_fx.kernels.tiles import concrete
@@ -60,10 +61,7 @@ def emit_network(
         border: feature maps that come in and go out have their axes in logical order;
             else as between two kernels.
     """
-    layouts: dict[str, Layout] = {}
-    if border:
-        ends = (*(v.name for v in network.inputs), *network.outputs)
-        layouts = {name: plain(network.types[name].rank) for name in ends}
+    network, layouts = settle(network, border=border)
     values = {v.name: x for v, x in zip(network.inputs, inputs, strict=True)}
     emission = _Emission(builder, network, machine, layouts, calls, values)
     for node in network.nodes:
@@ -81,10 +79,9 @@ def _emit_kernel(emission: _Emission, kernel: Kernel) -> relax.Var:
     result = kernel.nodes[-1].type
     layout = emission.layouts.get(kernel.output) or inside(result)
     shape = layout.stored(concrete(result))
-    if kernel.anchor.opcode == "reshape" and len(kernel.nodes) == 1:
+    if kernel.anchor.opcode == ALIAS:
         source = kernel.anchor.operands[0]
-        if result.role == "map" and _lies_alike(emission, source, kernel.output):
-            return builder.emit(relax.op.reshape(emission[source], shape))
+        return builder.emit(relax.op.reshape(emission[source], shape))
     scheduled = build_kernel(kernel, network.types, emission.machine, emission.layouts)
     arguments = [
         _emit_packing(emission, argument, kernel)
@@ -100,22 +97,6 @@ def _emit_kernel(emission: _Emission, kernel: Kernel) -> relax.Var:
     if result.role == "map":
         _note(emission, variable, kernel)
     return _emit_call(builder, variable, arguments, shape, result.dtype)
-
-
-def _lies_alike(emission: _Emission, before: str, after: str) -> bool:
-    """Whether a reshape leaves the numbers in memory where they are."""
-    return all(
-        _is_in_order(emission.layouts.get(name), emission.network.types[name])
-        for name in (before, after)
-    )
-
-
-def _is_in_order(layout: Layout | None, of: Any) -> bool:
-    """Whether memory has the logical order, axes of size one left out."""
-    layout = layout or inside(of)
-    sizes = concrete(of)
-    axes = [axis for axis in layout.order if sizes[axis] > 1]
-    return axes == sorted(axes)
 
 
 def _note(emission: _Emission, variable: Any, kernel: Kernel) -> None:

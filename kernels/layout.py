@@ -11,11 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from gos_fx.ir.graph import Node
+from gos_fx.ir.network import Network
 from gos_fx.ir.types import Type
 from gos_fx.kernels.tiles import concrete
 
 T = TypeVar("T")
 _CHANNELS_LAST = {4: (0, 2, 3, 1)}
+_OF_IMAGES = ("cross_correlation", "max_pool", "avg_pool", "resize")
+# Their results lie as their operands do; all others start anew.
+_BREAKS = ("reshape", "transpose", "expand", "slice", "matmul", "softmax", "layer_norm")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,21 @@ class Layout:
         return tuple(stored[self.order.index(i)] for i in range(len(self.order)))
 
 
+@dataclass(frozen=True)
+class Seen(Layout):
+    """A value that is not stored: ``steps`` lead from the memory of ``source`` to it.
+
+    Each step is a movement (reshape, transpose, slice, expand) of the one before.
+    """
+
+    source: str = ""
+    steps: tuple[Node, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        return False
+
+
 def plain(rank: int) -> Layout:
     """Axes in memory as they are named: what a package takes and gives."""
     return Layout(tuple(range(rank)))
@@ -51,3 +71,47 @@ def inside(of: Type) -> Layout:
 def stored_shape(of: Type) -> tuple[int, ...]:
     """Sizes of a value between two kernels, in the order of memory."""
     return inside(of).stored(concrete(of))
+
+
+def assign_layouts(network: Network, *, border: bool) -> dict[str, Layout]:
+    """Of the values that do not lie as :func:`inside` says.
+
+    Those are maps of rank 4 that are no images, as in attention: neither convolutions
+    nor pools have anything to do with them.
+
+    Args:
+        border: what goes in and comes out has its axes in logical order.
+    """
+    images = _images(network)
+    layouts = {
+        name: plain(4)
+        for name, of in network.types.items()
+        if of.rank == 4 and of.role == "map" and name not in images
+    }
+    ends = [v.name for v in network.inputs if v.type.role == "map"]
+    for name in (*ends, *network.outputs):
+        layouts.pop(name, None)
+        if border:
+            layouts[name] = plain(network.types[name].rank)
+    return layouts
+
+
+def _images(network: Network) -> set[str]:
+    """Maps of rank 4 that reach a convolution or pool over element-wise values."""
+    near: dict[str, set[str]] = {name: set() for name in network.types}
+    found: list[str] = []
+    for node in network.nodes:
+        maps = [name for name in node.operands if network.types[name].role == "map"]
+        if node.opcode in _OF_IMAGES:
+            found += [node.name, *maps]
+        if node.opcode not in _BREAKS:
+            for name in maps:
+                near[name].add(node.name)
+                near[node.name].add(name)
+    images: set[str] = set()
+    while found:
+        name = found.pop()
+        if name not in images:
+            images.add(name)
+            found += near[name]
+    return images

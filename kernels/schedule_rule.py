@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import Type
-from gos_fx.kernels.layout import Layout, inside
+from gos_fx.kernels.layout import Layout, Seen, inside
 from gos_fx.kernels.tiles import Core, concrete
 
 if TYPE_CHECKING:
@@ -105,7 +105,10 @@ class Operands:
     def __getitem__(self, name: str) -> te.Tensor:
         from tvm import te
 
-        source, layout = self.stored(name), self.job.layout(name)
+        layout = self.job.layout(name)
+        if isinstance(layout, Seen):
+            return self._seen(name, layout)
+        source = self.stored(name)
         if layout.is_plain:
             return source
         return te.compute(
@@ -118,11 +121,19 @@ class Operands:
         """The value with its axes in the order of memory."""
         from tvm import te
 
+        layout = self.job.layout(name)
+        if isinstance(layout, Seen):
+            return self._seen(name, layout)
         if name not in self.placeholders:
             of = self.job.types[name]
             shape = self.job.layout(name).stored(concrete(of))
             self.placeholders[name] = te.placeholder(shape, of.dtype, name)
         return self.placeholders[name]
+
+    def _seen(self, name: str, layout: Seen) -> te.Tensor:
+        from gos_fx.kernels.te_kernels import move
+
+        return move(self[layout.source], steps=layout.steps, name=f"view_{name}")
 
 
 def stored_output(job: Job, result: te.Tensor) -> te.Tensor:

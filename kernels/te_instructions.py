@@ -36,22 +36,24 @@ def const(value: float, like: Tensor) -> Any:
 
 
 def pointwise(name: str, function: Callable[..., Any], *values: Tensor) -> Tensor:
-    """``function`` of the elements; rank-1 values go along the channels."""
-    shape = max((shape_of(v) for v in values), key=len)
+    """``function`` of the elements; rank-1 values go along the channels, and axes of
+    size one along those of the others."""
+    rank = max(len(v.shape) for v in values)
+    full = [shape_of(v) for v in values if len(v.shape) == rank]
+    shape = tuple(max(sizes) for sizes in zip(*full))
 
-    def element(*index: Any) -> Any:
-        parts = []
-        for v in values:
-            if len(v.shape) == len(shape):
-                parts.append(v(*index))
-            else:
-                parts.append(v(index[channel_axis(len(shape))]))
-        return function(*parts)
+    def read(v: Tensor, index: tuple[Any, ...]) -> Any:
+        if len(v.shape) < rank:
+            index = (index[channel_axis(rank)],)
+        return v(*(0 if n == 1 else i for i, n in zip(index, shape_of(v))))
 
-    return te.compute(shape, element, name=name)
+    return te.compute(
+        shape, lambda *index: function(*(read(v, index) for v in values)), name=name
+    )
 
 
-def _for_dtype(x: Tensor, single: Any, other: Any) -> Any:
+def for_dtype(x: Tensor, single: Any, other: Any) -> Any:
+    """The approximation for float32, or what TVM has for other types."""
     return single if x.dtype == "float32" else other
 
 
@@ -82,17 +84,17 @@ def sqrt(x: Tensor, *, name: str) -> Tensor:
 
 @_instruction
 def exp(x: Tensor, *, name: str) -> Tensor:
-    return pointwise(name, _for_dtype(x, elementary.exp, tirx.exp), x)
+    return pointwise(name, for_dtype(x, elementary.exp, tirx.exp), x)
 
 
 @_instruction
 def sigmoid(x: Tensor, *, name: str) -> Tensor:
-    return pointwise(name, _for_dtype(x, elementary.sigmoid, tirx.sigmoid), x)
+    return pointwise(name, for_dtype(x, elementary.sigmoid, tirx.sigmoid), x)
 
 
 @_instruction
 def tanh(x: Tensor, *, name: str) -> Tensor:
-    return pointwise(name, _for_dtype(x, elementary.tanh, tirx.tanh), x)
+    return pointwise(name, for_dtype(x, elementary.tanh, tirx.tanh), x)
 
 
 @_instruction
@@ -107,7 +109,7 @@ def relu(x: Tensor, *, slope: float, name: str) -> Tensor:
 def softmax(x: Tensor, *, axis: str, name: str) -> Tensor:
     shape = shape_of(x)
     at = axis_index(axis, len(shape))
-    power = _for_dtype(x, elementary.exp, tirx.exp)
+    power = for_dtype(x, elementary.exp, tirx.exp)
     largest = along(x, at, te.max, "largest")
     shifted = te.compute(
         shape,

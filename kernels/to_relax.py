@@ -1,64 +1,26 @@
-"""Exported network -> module of TVM, with our kernels in it, and its compilation.
+"""An operator alone -> module of TVM, and the compilation of that and of networks.
 
-Each ``gos_fx::operator`` call is cut into kernels, and each kernel becomes a call of
-its scheduled function. What depends on weights alone is a call on constants, which
-``FoldConstant`` evaluates, also when the target is another machine. The torch operators
-in between go through TVM's own legalisation and fusion and get the plain schedule.
+What depends on weights alone is a call on constants, which ``FoldConstant`` evaluates,
+also when the target is another machine. Torch operators that no rule of the importer
+knows go through TVM's own legalisation and fusion and get the plain schedule.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 import tvm
 from tvm import relax, s_tir, tirx
 from tvm.relax.backend.cpu_generic import pipeline as cpu
-from tvm.relax.frontend.torch import from_exported_program
 
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.network import Network
-from gos_fx.ir.opaque import parsed
 from gos_fx.kernels.emit import KernelCall, emit_network
 from gos_fx.kernels.layout import stored_shape
 from gos_fx.kernels.schedules.stage import schedule_stages
 from gos_fx.kernels.tiles import lanes
 from gos_fx.targets.target import Machine, Target
-
-# The key of torch.ops.gos_fx.operator in the importer's table.
-OPERATOR = "operator.default"
-
-
-def import_program(
-    program: torch.export.ExportedProgram, machine: Machine, calls: list[KernelCall]
-) -> Any:
-    """The module with ``main``; weights are constants, kernels are scheduled.
-
-    The calls of our kernels are appended to ``calls`` in order of execution, with the
-    path of the module that the operator was as its name.
-    """
-
-    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
-        text, inputs = node.args
-        graph = parsed(str(text))
-        values = [importer.env[value] for value in inputs]  # type: ignore[union-attr]
-        stack = node.meta.get("nn_module_stack", {})
-        path = list(stack.values())[-1][0] if stack else node.name
-        network = replace(
-            Network.of(graph), owners={n.name: path for n in graph.nodes}
-        )
-        (result,) = emit_network(
-            importer.block_builder, network, values, machine, calls
-        )
-        return result
-
-    return from_exported_program(
-        program,
-        unwrap_unit_return_tuple=True,
-        custom_convert_map={OPERATOR: convert},
-    )
 
 
 def import_graph(graph: Graph, machine: Machine, calls: list[KernelCall]) -> Any:
@@ -118,14 +80,15 @@ def compile_module(
         passes = [
             *cpu.library_dispatch_passes(machine),
             relax.transform.FoldConstant(),
-            relax.transform.LegalizeOps(),
+            relax.transform.LegalizeOps(_VIEWS, skip_ops=["relax.reshape"]),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FoldConstant(),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),
             relax.transform.DeadCodeElimination(),
             schedule_rest,
-            *cpu.dataflow_lower_passes(machine),
+            # Not RewriteDataflowReshape, which fails at functions without blocks.
+            *cpu.dataflow_lower_passes(machine)[1:],
             *cpu.finalize_passes(machine),
         ]
         with machine:
@@ -133,6 +96,16 @@ def compile_module(
         return planned[-1]
 
     return tvm.compile(module, machine, relax_pipeline=pipeline)
+
+
+def _reshape(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    return relax.op.reshape(call.args[0], call.ty.shape)
+
+
+# What is a reshape under another name; a reshape is the same memory again.
+_VIEWS = dict.fromkeys(
+    ("relax.expand_dims", "relax.flatten", "relax.squeeze"), _reshape
+)
 
 
 def _wants_schedule(function: Any) -> bool:

@@ -82,7 +82,9 @@ def _import(directory: Path, job: Any, machine: Machine, calls: list[Any]) -> An
     _enter(directory, "load")
     program = torch.export.load(directory / "model.pt2")
     _enter(directory, "import")
-    return to_relax.import_program(program, machine, calls)
+    from gos_fx.kernels.importer.program import import_program
+
+    return import_program(program, machine, calls)
 
 
 def _enter(directory: Path, stage: str) -> None:

@@ -1,0 +1,1 @@
+"""Exported programs of torch as networks of instructions."""
