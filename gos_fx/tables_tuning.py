@@ -19,16 +19,13 @@ def show_tuning(out: Console, found: Found) -> None:
             _milliseconds(row["before_s"]),
             _milliseconds(row["after_s"]),
             _sizes(row),
-            row["measured"],
-            row["known"],
-            row["failed"],
+            _trials(row),
         )
         for row in found["kernels"]
     ]
-    names = ("kernel|", "calls", "ms before", "ms after", "sizes|")
-    counts = ("measured", "known", "failed")
+    columns = ("kernel|", "calls", "ms before", "ms after", "sizes|", "trials|")
     title = f"{found['target']}, {found['threads']} threads, {found['latency_source']}"
-    out.print(table(title, (*names, *counts), rows))
+    out.print(table(title, columns, rows))
     out.print(
         f"These kernels: {milliseconds(found['before_s'])} ms, now "
         f"{milliseconds(found['after_s'])} ms +- {milliseconds(found['error_s'])} ms; "
@@ -45,6 +42,15 @@ def show_tuning(out: Console, found: Found) -> None:
 
 def _milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else milliseconds(seconds)
+
+
+def _trials(row: Found) -> str:
+    counts = [
+        (row["measured"], "new"),
+        (row["known"], "known"),
+        (row["failed"], "fail"),
+    ]
+    return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
 def _sizes(row: Found) -> str:

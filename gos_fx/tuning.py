@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gos_fx import checks, instructions  # noqa: F401  (fills the instruction table)
 from gos_fx.ir.graph import Graph
 from gos_fx.kernels.build import kernels_of
+from gos_fx.kernels.tiles import extents
 from gos_fx.kernels.tuning.alone import for_model
 from gos_fx.kernels.tuning.records import Records
 from gos_fx.kernels.tuning.space import Space
@@ -192,10 +193,14 @@ class _Task:
 
     @property
     def name(self) -> str:
-        """``cross_correlation+sum+relu 1x64x56x56``."""
+        """``cross_correlation 3x3 1x64x56x56``: the window, and the result's shape."""
         kernel = self.space.kernel
-        what = "+".join(node.opcode for node in kernel.nodes)
-        return f"{what} {'x'.join(map(str, kernel.nodes[-1].type.shape))}"
+        loops = extents(kernel, self.space.types)
+        words = [kernel.anchor.opcode]
+        if "kh" in loops:
+            words.append(f"{loops['kh']}x{loops['kw']}")
+        words.append("x".join(map(str, kernel.nodes[-1].type.shape)))
+        return " ".join(words)
 
 
 class _Tuning:
