@@ -1,8 +1,8 @@
 """Inner loops of dense kernels for 64-bit ARM, as functions of LLVM.
 
 A function adds ``sum_k x[p][k] * w[k][c]`` to ``acc[p][c]``, for the pixels ``p`` and
-output channels ``c`` of a register tile. Its instructions are put in order by a model
-of the core's pipeline, which LLVM's scheduler does not have.
+output channels ``c`` of a register tile. For a core that issues in order its
+instructions are put in order by a model of that core, which LLVM's scheduler lacks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from functools import lru_cache
 from gos_fx.errors import BadOption
 from gos_fx.kernels.microkernels.assembly import GENERAL, Bases, Body, body
 from gos_fx.kernels.microkernels.llvm import function
-from gos_fx.kernels.microkernels.order import Order, orders
+from gos_fx.kernels.microkernels.order import Order, find_order
+from gos_fx.kernels.microkernels.plain import plain_body
+from gos_fx.kernels.microkernels.start import STARTS, started
 from gos_fx.kernels.microkernels.tile import Tile, bound, largest
 
 __all__ = ["LANES", "STEPS", "Microkernel", "bound", "largest", "tile_kernel"]
@@ -36,66 +38,83 @@ class Microkernel:
         llvm_ir: a module with this function alone.
         vectors: vectors of four output channels.
         offsets: bytes from ``x`` to each pixel.
+        start: what accumulators start with; see :func:`tile_kernel`.
         body: the assembly.
-        loop_cycles: of one block in the loop, with all data in the first cache.
         fmas: multiply-adds on vectors in a block.
+        loop_cycles: of one block, with all data in the first cache.
+        overhead: cycles of a call beside its blocks.
     """
 
     name: str
     llvm_ir: str
     vectors: int
     offsets: tuple[int, ...]
+    start: str
     body: Body
-    loop_cycles: int
     fmas: int
-
-    @property
-    def overhead(self) -> int:
-        """Cycles of a call beside ``blocks * loop_cycles``."""
-        return self.body.cycles(3) - 3 * self.loop_cycles
+    loop_cycles: float
+    overhead: float
 
 
 def tile_kernel(
-    vectors: int, offsets: tuple[int, ...], in_order: bool = True
+    vectors: int,
+    offsets: tuple[int, ...],
+    in_order: bool = True,
+    start: str = "add",
 ) -> Microkernel:
     """The microkernel for a tile of pixels.
 
     Args:
         vectors: vectors of four output channels.
-        offsets: bytes from ``x`` to each pixel, multiples of four and not negative.
+        offsets: bytes from ``x`` to each pixel, not negative.
         in_order: for a core that issues in order, as the Cortex-A53 does.
+        start: ``"add"`` to what ``acc`` holds; ``"zero"``: ``acc`` is only written;
+            ``"bias"``: as zero, from the ``4 * vectors`` numbers to which a fifth
+            argument of the function points.
 
     Raises:
         BadOption: the tile does not fit into the registers.
     """
-    if not offsets or len(offsets) > largest(vectors):
+    if not 0 < len(offsets) <= largest(vectors):
         raise BadOption(
             f"{len(offsets)} pixels with {vectors} vectors do not fit into registers",
             do=f"From 1 to {largest(vectors)} pixels do.",
         )
-    return _tile_kernel(vectors, tuple(offsets), in_order)
+    if start not in STARTS:
+        raise BadOption(f"start={start!r}", do=f"It is one of {', '.join(STARTS)}.")
+    return _tile_kernel(vectors, tuple(offsets), in_order, start)
 
 
 @lru_cache(maxsize=1024)
-def _tile_kernel(vectors: int, offsets: tuple[int, ...], in_order: bool) -> Microkernel:
-    tile, bases = Tile(vectors, len(offsets)), Bases.of(offsets)
-    made, order = _best(tile, bases)
-    text = repr((vectors, offsets, made))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+def _tile_kernel(
+    vectors: int, offsets: tuple[int, ...], in_order: bool, start: str
+) -> Microkernel:
+    tile = Tile(vectors, len(offsets))
+    if in_order:
+        bases = Bases.of(offsets)
+        made = body(_order(tile, len(bases.starts) + 2), bases)
+    else:
+        made = plain_body(tile, Bases.of(offsets, 16))
+    made = started(made, tile, start)
+    loop, overhead = float(tile.fmas), 0.0  # out of order, what else there is is free
+    if in_order:
+        loop = made.loop_cycles()
+        overhead = made.cycles(3) - 3 * loop
+    digest = hashlib.sha256(repr((made, start)).encode()).hexdigest()[:12]
     name = f"gos_tile_{len(offsets)}x{vectors}_{digest}"
     return Microkernel(
         name=name,
-        llvm_ir=function(name, tile, bases, made),
+        llvm_ir=function(name, tile, made, start),
         vectors=vectors,
         offsets=offsets,
+        start=start,
         body=made,
-        loop_cycles=order.period,
         fmas=tile.fmas,
+        loop_cycles=loop,
+        overhead=overhead,
     )
 
 
-def _best(tile: Tile, bases: Bases) -> tuple[Body, Order]:
-    for order in orders(tile, len(bases.starts) + 2, len(GENERAL)):
-        if (made := body(order, bases)) is not None:
-            return made, order
-    raise AssertionError(f"no order of {tile}")
+@lru_cache(maxsize=256)
+def _order(tile: Tile, others: int) -> Order:
+    return find_order(tile, others, len(GENERAL))

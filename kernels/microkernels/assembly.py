@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gos_fx.emulator.a64 import decode
-from gos_fx.emulator.pipeline import Pipeline
+from gos_fx.emulator.pipeline import Pipeline, block_cycles
 from gos_fx.kernels.microkernels.order import Order, Word
 
 STEP = 16  # bytes of a pixel in a block
-_LAST = 32760  # largest offset of a load of 64 bits; offsets are multiples of eight
 # General registers for words on their way; LLVM chooses those of pointers and counters.
 GENERAL = tuple(range(4, 16))
+
+
+# Any registers for pointers and counters, to count cycles.
+_NAMES = {"w": "x1", "n": "x2", "b": "x3", **{f"x{i}": f"x{16 + i}" for i in range(15)}}
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,16 @@ class Bases:
     places: tuple[tuple[int, int], ...]
 
     @staticmethod
-    def of(offsets: Sequence[int]) -> Bases:
-        """For pixels at these bytes, which are not negative."""
+    def of(offsets: Sequence[int], width: int = 8) -> Bases:
+        """For pixels at these bytes, which are not negative, and loads of ``width``."""
+        # The offset of a load is a multiple of its width, below 2 ** 12 of them.
+        most = 4095 * width - 3 * STEP
         starts: list[int] = []
         found: dict[int, tuple[int, int]] = {}
         for offset in sorted(set(offsets)):
             for base, start in enumerate(starts):
                 apart = offset - start
-                if apart % 8 == 0 and apart + STEP + 8 <= _LAST:
+                if apart % width == 0 and apart <= most:
                     found[offset] = base, apart
                     break
             else:
@@ -48,37 +53,48 @@ class Bases:
 class Body:
     """Lines of assembly, ``name<tab>operands``.
 
-    Pointers and counters are in braces: ``{x0}``, ... the bases of the pixels, ``{w}``
-    the weights, ``{n}`` the blocks that are left.
+    Pointers and counters are in braces: ``{x0}``, ... to the pixels, ``{w}`` to the
+    weights, ``{n}`` the blocks that are left, ``{b}`` what accumulators start with.
+
+    Attributes:
+        prologue: before the loop, which it may leave out.
+        loop: at the label ``1``, which it jumps to.
+        epilogue: after the loop, at the label ``2``.
+        starts: bytes from the first operand to what each of ``{x0}``, ... is at first.
+        weights: bytes from the weights to what ``{w}`` is at first.
     """
 
     prologue: tuple[str, ...]
     loop: tuple[str, ...]
     epilogue: tuple[str, ...]
+    starts: tuple[int, ...]
+    weights: int
 
     def cycles(self, blocks: int) -> int:
         """Of the whole, with the operands at hand, on an in-order core."""
-        names = {"w": "x1", "n": "x2", **{f"x{i}": f"x{16 + i}" for i in range(12)}}
         pipeline = Pipeline()
         loops = [self.loop] * (blocks - 1)
         for part in (self.prologue, *loops, self.epilogue):
             for line in part:
-                pipeline.issue(decode(line.format(**names)))
+                pipeline.issue(decode(line.format(**_NAMES)))
             pipeline.turn()
         return pipeline.free
 
+    def loop_cycles(self) -> float:
+        """Of one turn, on an in-order core."""
+        return block_cycles([line.format(**_NAMES) for line in self.loop])
 
-def body(order: Order, bases: Bases) -> Body | None:
-    """The loop and what is around it, None if there is no place for a pointer's step."""
+
+def body(order: Order, bases: Bases) -> Body:
+    """The loop and what is around it."""
     made = _Body(order, bases)
-    steps = made.steps()
-    if steps is None:
-        return None
-    loop = [*made.block(early=True, late=True, others=steps), "b.ne\t1b"]
+    loop = [*made.block(early=True, late=True), "b.ne\t1b"]
     return Body(
         (*made.block(early=True), "subs\t{n}, {n}, #1", "b.eq\t2f"),
         tuple(loop),
         tuple(made.block(late=True)),
+        tuple(start - STEP for start in bases.starts),
+        -order.tile.bytes,
     )
 
 
@@ -93,7 +109,9 @@ class _Body:
             {**order.fetches, **{w: t for w, t in order.words.items() if w.direct}}
         )
         self.moves = self._timed({w: t for w, t in order.words.items() if not w.direct})
-        self.stepped: dict[str, int] = {}  # cycle in which each pointer is moved
+        # Integer instructions go where there is room; pointers may be moved anywhere.
+        self.stepped = dict(zip(self._pointers(), order.others))
+        self.counted = order.others[len(self.stepped)]
 
     def _timed(self, times: dict[Word, int]) -> dict[int, list[tuple[Word, bool]]]:
         found: dict[int, list[tuple[Word, bool]]] = {}
@@ -102,39 +120,20 @@ class _Body:
             found.setdefault(time % self.order.period, []).append(entry)
         return found
 
-    def steps(self) -> dict[int, list[str]] | None:
-        """Integer instructions by cycle."""
-        tile, free = self.order.tile, list(self.order.others)
-        last = dict.fromkeys(
-            ["w", *(f"x{i}" for i in range(len(self.bases.starts)))], -1
-        )
-        for cycle, there in self.loads.items():
-            for word, is_next in there:
-                pointer, _ = self._address(word)
-                if not is_next:
-                    last[pointer] = max(last[pointer], cycle)
-        found: dict[int, list[str]] = {}
-        for pointer, at in sorted(last.items(), key=lambda item: -item[1]):
-            cycle = next((c for c in free if c > at), None)
-            if cycle is None:
-                return None
-            free.remove(cycle)
-            size = tile.bytes if pointer == "w" else STEP
-            line = f"add\t{{{pointer}}}, {{{pointer}}}, #{size}"
-            found.setdefault(cycle, []).append(line)
-            self.stepped[pointer] = cycle
-        if not free:
-            return None
-        found.setdefault(free[0], []).append("subs\t{n}, {n}, #1")
-        return found
+    def _pointers(self) -> dict[str, int]:
+        """Each with the bytes that it moves in a block."""
+        bases = {f"x{i}": STEP for i in range(len(self.bases.starts))}
+        return {**bases, "w": self.order.tile.bytes}
 
-    def block(
-        self,
-        *,
-        early: bool = False,
-        late: bool = False,
-        others: dict[int, list[str]] | None = None,
-    ) -> list[str]:
+    def _others(self, cycle: int) -> list[str]:
+        lines = [
+            f"add\t{{{name}}}, {{{name}}}, #{size}"
+            for name, size in self._pointers().items()
+            if self.stepped[name] == cycle
+        ]
+        return lines + ["subs\t{n}, {n}, #1"] * (self.counted == cycle)
+
+    def block(self, *, early: bool = False, late: bool = False) -> list[str]:
         """Lines: what is early for the next block, what is late in this one."""
         lines: list[str] = []
         numbers = {cycle: i for i, cycle in enumerate(self.order.fmas)}
@@ -143,12 +142,14 @@ class _Body:
                 lines.append(self._fma(numbers[cycle]))
             for word, is_next in self.loads.get(cycle, ()):
                 if early if is_next else late:
-                    ahead = is_next and late
-                    lines.append(self._load(word, ahead, cycle))
+                    moved = cycle > self.stepped[self._address(word)[0]]
+                    blocks = (is_next - moved) if early and late else 0
+                    lines.append(self._load(word, blocks))
             for word, is_next in self.moves.get(cycle, ()):
                 if early if is_next else late:
                     lines.append(self._move(word))
-            lines += (others or {}).get(cycle, ())
+            if early and late:
+                lines += self._others(cycle)
         return lines
 
     def _simd(self, word: Word) -> int:
@@ -171,10 +172,11 @@ class _Body:
         base, offset = self.bases.places[word.index]
         return f"x{base}", offset + 8 * word.half
 
-    def _load(self, word: Word, ahead: bool, cycle: int) -> str:
+    def _load(self, word: Word, blocks: int) -> str:
+        """From so many blocks ahead; pointers are one block behind, so that the offset
+        is never negative."""
         pointer, offset = self._address(word)
-        if ahead and cycle <= self.stepped[pointer]:
-            offset += self.order.tile.bytes if pointer == "w" else STEP
+        offset += (1 + blocks) * self._pointers()[pointer]
         at = f"[{{{pointer}}}, #{offset}]" if offset else f"[{{{pointer}}}]"
         if word.direct:
             return f"ldr\td{self._simd(word)}, {at}"

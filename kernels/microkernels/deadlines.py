@@ -8,7 +8,7 @@ from typing import TypeVar
 J = TypeVar("J", bound=Hashable)
 Window = tuple[int, int]
 
-_BLOCKS = 6  # simulated; what those in the middle do is what the loop does
+_TURNS = 16  # simulated until two of them are alike
 
 
 def place(
@@ -33,34 +33,39 @@ def place(
         reached.
     """
     before = after or {}
-    waiting = sorted(
-        (
-            (block * period + last, block, job, first)
-            for job, (first, last) in windows.items()
-            for block in range(_BLOCKS)
-        ),
-        key=lambda entry: entry[:2],
-    )
-    done: list[dict[J, int]] = [{} for _ in range(_BLOCKS)]
-    for now in (turn * period + c for turn in range(_BLOCKS - 1) for c in cycles):
-        taken: list[J] = []
-        left = []
-        for entry in waiting:
-            deadline, block, job, first = entry
-            if now > deadline:
-                if block > 1:
-                    return None
-                continue
-            at = now - block * period
-            early = at < first or (
-                job in before and done[block].get(before[job], at) >= at
-            )
-            if early or not fits(now % period, taken, job):
-                left.append(entry)
-                continue
-            taken.append(job)
-            done[block][job] = at
-        waiting = left
-    steady = done[_BLOCKS - 3]
-    is_steady = steady == done[_BLOCKS - 4] and len(steady) == len(windows)
-    return steady if is_steady else None
+    waiting: list[tuple[int, int, J, int]] = []
+    done: list[dict[J, int]] = [{}]
+    for turn in range(_TURNS):
+        done.append({})
+        for block in (0, 1) if turn == 0 else (turn + 1,):
+            start = block * period
+            waiting += [
+                (start + last, block, job, first)
+                for job, (first, last) in windows.items()
+            ]
+        waiting.sort(key=lambda entry: entry[:2])
+        for cycle in cycles:
+            now = turn * period + cycle
+            taken: list[J] = []
+            left = []
+            for entry in waiting:
+                deadline, block, job, first = entry
+                at = now - block * period
+                if now > deadline:
+                    if block > 1:
+                        return None
+                elif (
+                    at < first
+                    or (job in before and done[block].get(before[job], at) >= at)
+                    or not fits(cycle, taken, job)
+                ):
+                    left.append(entry)
+                else:
+                    taken.append(job)
+                    done[block][job] = at
+            waiting = left
+        steady, ahead = done[turn], done[turn + 1]
+        is_whole = len(steady) == len(windows) and turn > 1
+        if is_whole and steady == done[turn - 1] and ahead.items() <= steady.items():
+            return steady
+    return None

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from tvm import tirx
 from tvm.ir import StringImm
-from tvm.s_tir import SBlock, Schedule
+from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.s_tir.stmt import SBlock
 
 from gos_fx.kernels.microkernels import STEPS, Microkernel
 
 # LLVM code in the value of this attribute becomes part of the module.
 _IMPORT = "pragma_import_llvm"
+_REDUCTION = tirx.IterVar.CommReduce
 
 
 def insert(sch: Schedule, loop: LoopRV, kernel: Microkernel, steps: int) -> SBlockRV:
     """Let a microkernel do what is inside a loop of a schedule.
 
-    Inside is one block, without its initialisation, that computes ``acc[..] += x[..] *
-    w[..]``. The first elements of the regions that it reads are those that the
-    microkernel is given; the tile of ``acc`` must be contiguous in memory, and the
-    steps of the reduction, if they are split, be whole columns of a window.
+    Inside is one block that computes ``acc[..] += x[..] * w[..]``: without its
+    initialisation for a kernel that starts with ``add``, with it and with the whole
+    reduction for one that starts with ``zero``. The first elements of the regions that
+    it reads are those that the microkernel is given; the tile of ``acc`` must be
+    contiguous in memory, and the steps of the reduction, if they are split, be whole
+    columns of a window.
 
     ``acc`` stays in registers from one microkernel to the next if TVM has it on the
     stack: in scope ``global`` and below 1024 bytes, not in scope ``local``.
@@ -29,11 +34,21 @@ def insert(sch: Schedule, loop: LoopRV, kernel: Microkernel, steps: int) -> SBlo
     Args:
         sch: is changed; the block is opaque from then on.
         loop: around the tile and the innermost steps of the reduction.
-        kernel: what to call.
+        kernel: what to call; not one that starts with ``bias``.
         steps: of the reduction, a multiple of four.
+
+    Raises:
+        ValueError: the block is initialised where it must not be, or the reverse, or
+            its reduction is not what the kernel does.
     """
     block = sch.blockize(loop)
     old = sch.get(block)
+    if (old.init is None) != (kernel.start == "add"):
+        raise ValueError(f"no place for a kernel that starts with {kernel.start!r}")
+    if kernel.start == "zero" and _reduced(old) > 1:
+        raise ValueError("a loop of the reduction is outside of the kernel")
+    if _reduced(_inner(old)) != steps:
+        raise ValueError(f"{_reduced(_inner(old))} steps, not {steps}")
     (acc,) = old.writes
     x, w = (region for region in old.reads if not region.source.same_as(acc.source))
     call = tirx.call_extern(
@@ -56,6 +71,19 @@ def insert(sch: Schedule, loop: LoopRV, kernel: Microkernel, steps: int) -> SBlo
     )
     sch.state.replace(sch.get_sref(block), new, {old: new})
     return block
+
+
+def _inner(block: Any) -> Any:
+    body = block.body
+    while isinstance(body, tirx.For):
+        body = body.body
+    return body.block
+
+
+def _reduced(block: Any) -> int:
+    """Steps of the reduction that a block's axes stand for."""
+    axes = (axis for axis in block.iter_vars if axis.iter_type == _REDUCTION)
+    return prod(int(axis.dom.extent) for axis in axes)
 
 
 def _first(region: Any) -> Any:

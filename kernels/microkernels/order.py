@@ -19,8 +19,8 @@ from gos_fx.kernels.microkernels.tile import Tile
 # Cycles until others can read what was moved, loaded into a SIMD or a general register.
 _MOVED, _DIRECT, _FETCHED = 2, 3, 3
 _ADDER = 4  # no load into a SIMD register so many cycles after a multiply-add
-_EXTRA = 8  # slots above the bound that are tried
-_AHEAD = 4  # passes that a weight needs at most to be loaded in time
+_EXTRA = 16  # slots above the bound that are tried
+_AHEAD = 16  # multiply-adds between a use of a register and the next one: enough
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Order:
         words: when each word goes into its SIMD register.
         fetches: when each word that is not direct is loaded into a general register.
         general: that register's number.
-        others: cycles that the integer instructions find free.
+        others: cycles with room for another integer instruction each.
     """
 
     tile: Tile
@@ -70,24 +70,27 @@ class Order:
         return _register(word, self.weights, self.split)
 
 
-def orders(tile: Tile, others: int, general: int) -> Iterator[Order]:
-    """Legal schedules, shortest first.
+def find_order(tile: Tile, others: int, general: int) -> Order:
+    """The shortest schedule that is found.
 
     Args:
         tile: accumulators.
         others: integer instructions of each turn beside the loads and the branch.
         general: general registers for words on their way.
     """
-    split = tile.spare >= tile.pixels + _AHEAD
-    excess = max(0, 2 * tile.loads + others + 1 - tile.fmas)
-    direct = min(tile.passes + 2 * tile.pixels * split, excess)
-    idle = (excess - direct + 1) // 2
-    for extra in range(_EXTRA):
+    split = tile.spare >= tile.pixels + 4
+    most = tile.passes + 2 * tile.pixels * split
+    for idle in range(_EXTRA):  # slots without words: for a load and another each
+        room = tile.fmas - 1 + idle - max(0, others - idle)
+        direct = max(0, 2 * tile.loads - room)
+        if direct > most:
+            continue
         for weights in _rotations(tile, split):
-            for pattern in _patterns(tile, tile.loads + idle + extra, direct > 0):
+            for pattern in _patterns(tile, tile.loads + idle, direct > 0):
                 draft = _Draft(tile, pattern, weights, split, direct)
                 if (made := draft.order(others, general)) is not None:
-                    yield made
+                    return made
+    raise AssertionError(f"no order of {tile}")
 
 
 def _rotations(tile: Tile, split: bool) -> list[int]:
@@ -95,22 +98,31 @@ def _rotations(tile: Tile, split: bool) -> list[int]:
     spare = tile.spare - tile.pixels * split
 
     def shortest(count: int) -> int:
-        return min(tile.passes % count or count, _AHEAD)
+        return min(tile.passes % count or count, max(4, _AHEAD // tile.pixels))
 
     counts = range(2, min(spare, tile.passes) + 1)
-    return sorted(counts, key=lambda count: (-shortest(count), count))[:3]
+    tried = 1 if tile.pixels == 1 else 3
+    return sorted(counts, key=lambda count: (-shortest(count), count))[:tried]
 
 
 def _patterns(tile: Tile, slots: int, chained: bool) -> Iterator[tuple[bool, ...]]:
     """Whether each cycle is a slot; the last one never is, it has the branch."""
     period = tile.fmas + slots
     if chained:  # slots four cycles apart: a load in one is not behind a multiply-add
-        for turn, residues in product(range(4), ((3, 1, 2, 0), (3, 2, 1, 0))):
-            by_chain = sorted(
-                range(period - 1), key=lambda c: (residues.index((c + turn) % 4), c)
-            )
-            chosen = set(by_chain[:slots])
-            yield tuple(c in chosen for c in range(period))
+        if tile.pixels == 1:
+            yield (True,) * (slots - tile.fmas) + (True, False) * tile.fmas
+        for spread, turn in product((True, False), range(4)):
+            for residues in ((3, 1, 2, 0), (3, 2, 1, 0)):
+                chosen: set[int] = set()
+                for residue in residues:
+                    chain = [c for c in range(period - 1) if (c + turn) % 4 == residue]
+                    wanted = min(slots - len(chosen), len(chain))
+                    if spread and wanted:
+                        chain = [chain[i * len(chain) // wanted] for i in range(wanted)]
+                    chosen |= set(chain[:wanted])
+                yield tuple(c in chosen for c in range(period))
+        if tile.pixels == 1:
+            return
     for phase in range(8):
         pattern: list[bool] = []
         for fma in range(tile.fmas):
@@ -221,9 +233,9 @@ class _Draft:
                 word, weights, split
             ):
                 return False
-            if word.direct:
-                if not self.pattern[cycle - _ADDER] or any(w.direct for w in there):
-                    return False
+            behind_fma = not self.pattern[cycle - _ADDER]
+            if word.direct and (behind_fma or any(w.direct for w in there)):
+                return False
             if word.kind == "x" and not split:  # its other half is still being read
                 return (cycle + 1) % period not in self.reads[word.index]
             return True
