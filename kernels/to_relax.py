@@ -95,7 +95,9 @@ def compile_module(
             planned.append(tvm.transform.Sequential(passes)(mod))
         return planned[-1]
 
-    return tvm.compile(module, machine, relax_pipeline=pipeline)
+    # LLVM finds common expressions too; TVM takes half a minute in an unrolled tile.
+    with tvm.transform.PassContext(config={"tirx.disable_cse_tir": True}):
+        return tvm.compile(module, machine, relax_pipeline=pipeline)
 
 
 def _reshape(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:

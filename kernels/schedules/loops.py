@@ -6,8 +6,27 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm import tirx
+from tvm.ir import StringImm
 from tvm.s_tir import SBlock, SBlockRealize
-from tvm.tirx import For, ForKind, IfThenElse, PrimFunc, SeqStmt
+from tvm.tirx import AttrStmt, Evaluate, For, ForKind, IfThenElse, PrimFunc, SeqStmt
+
+
+_ONCE = """\
+define void @gos_once() {
+  call void asm sideeffect "", ""() #0
+  ret void
+}
+attributes #0 = { noduplicate nounwind }
+"""
+
+
+def once() -> Any:
+    """A statement of no effect that LLVM does not copy: it unrolls no loop around it.
+
+    The code of a tile is long enough, and LLVM needs minutes for copies of it.
+    """
+    call = Evaluate(tirx.call_extern("void", "gos_once"))
+    return AttrStmt(const(0), "pragma_import_llvm", StringImm(_ONCE), call)
 
 
 def const(value: int) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx import AllocBuffer, Bind, ForKind
 
-from gos_fx.kernels.schedules.loops import cases, const, loop
+from gos_fx.kernels.schedules.loops import cases, const, loop, once
 from gos_fx.kernels.schedules.window_tile import Place, Tile, Weights, Window
 from gos_fx.kernels.window_tiles import WindowPlan
 
@@ -82,7 +82,7 @@ class WindowCode:
 
         def tiles(begin: int, end: int) -> list[Any]:
             def tile(j: Any) -> list[Any]:
-                return self._tile(replace(place, column=j), weights)
+                return [once(), *self._tile(replace(place, column=j), weights)]
 
             return [loop("j", begin, end, tile)] if begin < end else []
 
