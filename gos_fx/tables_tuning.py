@@ -28,8 +28,7 @@ def show_tuning(out: Console, found: Found) -> None:
     out.print(table(title, columns, rows))
     out.print(
         f"These kernels: {milliseconds(found['before_s'])} ms, now "
-        f"{milliseconds(found['after_s'])} ms +- {milliseconds(found['error_s'])} ms; "
-        f"{found['others']} others have no tile."
+        f"{milliseconds(found['after_s'])} ms +- {milliseconds(found['error_s'])} ms."
     )
     for refused in found["latency_refused"]:
         out.print(f"Not {refused['source']}: {refused['reason']}")

@@ -71,9 +71,8 @@ class TuningResult:
 
     Attributes:
         target, threads, source: what was measured, and how.
-        kernels: those with a tile, in the order in which they were tuned: the one that
-            takes most of the network's time first.
-        others: how many more the network has, which have no tile.
+        kernels: those with a tile to choose, in the order in which they were tuned: the
+            one that takes most of the network's time first.
         records: the database, which the compiler reads.
         seconds: that the tuning took.
         interrupted: by Ctrl-C.
@@ -84,7 +83,6 @@ class TuningResult:
     threads: int
     source: str
     kernels: tuple[TunedKernel, ...]
-    others: int
     records: Path
     seconds: float
     interrupted: bool = False
@@ -112,7 +110,6 @@ class TuningResult:
             "latency_source": self.source,
             "latency_refused": list(self.refused),
             "kernels": [kernel.to_json() for kernel in self.kernels],
-            "others": self.others,
             "before_s": self.before.seconds,
             "after_s": self.after.seconds,
             "error_s": self.after.error,
@@ -215,15 +212,12 @@ class _Tuning:
         self.machine = replace(self.source.target.machine, cores=self.source.threads)
         self.tasks: list[_Task] = []
         self.done: list[TunedKernel] = []
-        self.others = 0
 
     def find(self, kernels: Iterable[Graph]) -> None:
         """Choose from the network's kernels those that have a tile, and order them."""
         for graph, calls in Counter(kernels).items():
             space = Space.of(graph, self.machine)
-            if space is None:
-                self.others += calls
-            else:
+            if space is not None:
                 once = self.chosen.analytical.operator(for_model(graph)).seconds
                 self.tasks.append(_Task(graph, space, calls, calls * once))
         self.tasks.sort(key=lambda task: -task.weight)
@@ -242,7 +236,6 @@ class _Tuning:
             self.source.threads,
             self.source.name,
             tuple(self.done),
-            self.others,
             self.records.path,
             time.monotonic() - started,
             interrupted,

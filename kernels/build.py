@@ -110,7 +110,7 @@ def kernels_of(
     threads: int | None = None,
     timeout: float | None = None,
 ) -> tuple[Graph, ...]:
-    """The kernels that :func:`build` would make of a network, each as a graph alone.
+    """The kernels with a tile that :func:`build` would make of a network, as graphs.
 
     In the order in which they are built; equal ones as often as they are.
 

@@ -10,7 +10,19 @@ from gos_fx.ir.fusion import SCHEDULE, Kernel, aggregates_channels
 from gos_fx.ir.graph import Graph, Input, Node
 from gos_fx.ir.opcode import OPCODES
 from gos_fx.ir.types import Type
+from gos_fx.kernels.tiles import POOLS
 from gos_fx.kernels.tuning.sizes import Sizes
+
+
+def is_tiled(kernel: Kernel) -> bool:
+    """Whether the code of a kernel has an inner tile that is worth tuning.
+
+    What streams or moves data has none, nor what is run at compile time.
+    """
+    if kernel.nodes[-1].type.role != "map":
+        return False
+    opcode = kernel.anchor.opcode
+    return kernel.is_summed or opcode == "matmul" or opcode in POOLS
 
 
 def kernel_graph(kernel: Kernel, types: Mapping[str, Type]) -> Graph:

@@ -14,6 +14,7 @@ from gos_fx.ir.fusion import Kernel, partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.types import Type
 from gos_fx.kernels import default_tiles, tiles
+from gos_fx.kernels.tuning.alone import is_tiled
 from gos_fx.kernels.tuning.sizes import Sizes
 
 # Up to so many tiles are all looked at; of more, as many are drawn.
@@ -38,7 +39,7 @@ class Space:
         That is so for what streams or moves data, and where no loop has a choice.
         """
         kernels = partition(graph)
-        if len(kernels) != 1 or not _is_tiled(kernels[0]):
+        if len(kernels) != 1 or not is_tiled(kernels[0]):
             return None
         space = Space(kernels[0], graph.types, machine)
         return space if space.tiles or space.unrolls else None
@@ -147,8 +148,3 @@ class Space:
 def _nameable(sizes: Mapping[str, int]) -> dict[str, int]:
     """Of the loops that a schedule node may name."""
     return {loop: size for loop, size in sizes.items() if loop in LOOPS}
-
-
-def _is_tiled(kernel: Kernel) -> bool:
-    windowed = kernel.is_summed or kernel.anchor.opcode in tiles.POOLS
-    return windowed or kernel.anchor.opcode == "matmul"

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.types import Type
-from gos_fx.kernels.tuning.alone import kernel_graph
+from gos_fx.kernels.layout import Layout, inside
+from gos_fx.kernels.tuning.alone import is_tiled, kernel_graph
 from gos_fx.kernels.tuning.sizes import Sizes
 
 
@@ -45,13 +46,21 @@ def using(found: Tuned) -> Iterator[Tuned]:
         _CURRENT.reset(token)
 
 
-def tuned(kernel: Kernel, types: Mapping[str, Type]) -> Kernel:
+def tuned(
+    kernel: Kernel,
+    types: Mapping[str, Type],
+    layouts: Mapping[str, Layout] | None = None,
+) -> Kernel:
     """The kernel with tuned sizes where it has none of its own.
 
-    As it is where nothing is known of it, and where it is run at compile time.
+    As it is where nothing is known of it, where it has no tile, where it is run at
+    compile time, and where ``layouts`` says that its operands lie otherwise than those
+    of a kernel that is compiled alone.
     """
     current = _CURRENT.get()
-    if current is None or kernel.nodes[-1].type.role != "map":
+    if current is None or not is_tiled(kernel):
+        return kernel
+    if not _lies_as_alone(kernel, types, layouts or {}):
         return kernel
     graph = kernel_graph(kernel, types)
     current.asked.append(graph)
@@ -64,4 +73,22 @@ def tuned(kernel: Kernel, types: Mapping[str, Type]) -> Kernel:
         kernel,
         tile=tuple(sorted((tile | dict(kernel.tile)).items())),
         unroll=tuple(sorted((unroll | dict(kernel.unroll)).items())),
+    )
+
+
+def _lies_as_alone(
+    kernel: Kernel, types: Mapping[str, Type], layouts: Mapping[str, Layout]
+) -> bool:
+    """Whether the kernel reads and writes as if it were compiled alone.
+
+    What a network takes and gives has its axes in logical order; a convolution or pool
+    is tuned all the same as if it lay as inside: only its edge differs.
+    """
+    given = {name: layouts[name] for name in kernel.inputs if name in layouts}
+    if kernel.output in layouts:
+        given[kernel.output] = layouts[kernel.output]
+    is_product = kernel.anchor.opcode == "matmul"
+    return all(
+        layout == inside(types[name]) or (layout.is_plain and not is_product)
+        for name, layout in given.items()
     )

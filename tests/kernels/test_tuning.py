@@ -13,6 +13,7 @@ from gos_fx.ir.fusion import Kernel, partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.parser import parse
 from gos_fx.kernels import tiles
+from gos_fx.kernels.layout import Layout, inside, plain
 from gos_fx.kernels.tuning.alone import (
     for_model,
     kernel_graph,
@@ -225,3 +226,23 @@ def test_weights_are_not_tuned() -> None:
         for kernel in partition(graph):
             tuned(kernel, graph.types)
     assert [g.nodes[0].opcode for g in found.asked] == ["matmul"]
+
+
+def test_kernels_that_lie_otherwise_are_left_alone() -> None:
+    """Attention reads in another order than a product that is measured alone."""
+    source = (
+        "def f(x: map[1, 4, 8, 16], y: map[1, 4, 16, 8]) -> map[1, 4, 8, 8]:\n"
+        "    v0 = matmul(x, y)\n    return v0"
+    )
+    product, its = only(source)
+    conv, others = only(text())
+    sizes = Sizes.of({"co": 4}, {})
+    found = Tuned({kernel_key(product, its.types): sizes, key(text()): sizes})
+    with using(found):
+        assert tuned(product, its.types, {"v0": inside(its.result)}) != product
+        assert tuned(product, its.types, {"y": plain(4)}) == product
+        assert tuned(product, its.types, {"v0": Layout((0, 2, 1, 3))}) == product
+        # the network's own input
+        assert tuned(conv, others.types, {"x": plain(4)}) != conv
+        assert tuned(conv, others.types, {"x": Layout((0, 3, 2, 1))}) == conv
+        assert tuned(conv, others.types, {"elsewhere": plain(4)}) != conv
