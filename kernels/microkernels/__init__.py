@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gos_fx.errors import BadOption
-from gos_fx.kernels.microkernels.assembly import GENERAL, Bases, Body, body
+from gos_fx.kernels.microkernels.assembly import GENERAL, STEPS, Bases, Body, body
 from gos_fx.kernels.microkernels.llvm import function
 from gos_fx.kernels.microkernels.order import Order, find_order
 from gos_fx.kernels.microkernels.plain import plain_body
@@ -22,7 +22,6 @@ from gos_fx.kernels.microkernels.tile import Tile, bound, largest
 __all__ = ["LANES", "STEPS", "Microkernel", "bound", "largest", "tile_kernel"]
 
 LANES = 4  # output channels of a vector
-STEPS = 4  # of the reduction in a block
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Microkernel:
 
     ``acc`` is ``[pixel][4 * vectors]``, ``w`` is ``[k][4 * vectors]``, and the numbers
     of a pixel lie behind each other from its offset to ``x``; ``k`` runs over ``4 *
-    blocks``, ``blocks`` is at least one. Nothing beyond that is read.
+    blocks + tail``, ``blocks`` is at least one. Nothing beyond that is read.
 
     Attributes:
         name: of the function; its text follows from it.
@@ -39,6 +38,7 @@ class Microkernel:
         vectors: vectors of four output channels.
         offsets: bytes from ``x`` to each pixel.
         start: what accumulators start with; see :func:`tile_kernel`.
+        tail: steps of the reduction behind its blocks.
         body: the assembly.
         fmas: multiply-adds on vectors in a block.
         loop_cycles: of one block, with all data in the first cache.
@@ -50,6 +50,7 @@ class Microkernel:
     vectors: int
     offsets: tuple[int, ...]
     start: str
+    tail: int
     body: Body
     fmas: int
     loop_cycles: float
@@ -61,6 +62,7 @@ def tile_kernel(
     offsets: tuple[int, ...],
     in_order: bool = True,
     start: str = "add",
+    tail: int = 0,
 ) -> Microkernel:
     """The microkernel for a tile of pixels.
 
@@ -71,9 +73,10 @@ def tile_kernel(
         start: ``"add"`` to what ``acc`` holds; ``"zero"``: ``acc`` is only written;
             ``"bias"``: as zero, from the ``4 * vectors`` numbers to which a fifth
             argument of the function points.
+        tail: steps of the reduction behind its blocks, from 0 to 3.
 
     Raises:
-        BadOption: the tile does not fit into the registers.
+        BadOption: the tile does not fit into the registers, or another option is none.
     """
     if not 0 < len(offsets) <= largest(vectors):
         raise BadOption(
@@ -82,19 +85,21 @@ def tile_kernel(
         )
     if start not in STARTS:
         raise BadOption(f"start={start!r}", do=f"It is one of {', '.join(STARTS)}.")
-    return _tile_kernel(vectors, tuple(offsets), in_order, start)
+    if not 0 <= tail < STEPS:
+        raise BadOption(f"tail={tail}", do=f"It is less than {STEPS}.")
+    return _tile_kernel(vectors, tuple(offsets), in_order, start, tail)
 
 
 @lru_cache(maxsize=1024)
 def _tile_kernel(
-    vectors: int, offsets: tuple[int, ...], in_order: bool, start: str
+    vectors: int, offsets: tuple[int, ...], in_order: bool, start: str, tail: int
 ) -> Microkernel:
     tile = Tile(vectors, len(offsets))
     if in_order:
-        bases = Bases.of(offsets)
-        made = body(_order(tile, len(bases.starts) + 2), bases)
+        bases = Bases.of(offsets, 8, 4 if tail % 2 else 8)
+        made = body(_order(tile, len(bases.starts) + 2), bases, tail)
     else:
-        made = plain_body(tile, Bases.of(offsets, 16))
+        made = plain_body(tile, Bases.of(offsets, 16, 4 if tail else 16), tail)
     made = started(made, tile, start)
     loop, overhead = float(tile.fmas), 0.0  # out of order, what else there is is free
     if in_order:
@@ -108,6 +113,7 @@ def _tile_kernel(
         vectors=vectors,
         offsets=offsets,
         start=start,
+        tail=tail,
         body=made,
         fmas=tile.fmas,
         loop_cycles=loop,

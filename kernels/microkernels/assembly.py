@@ -9,7 +9,8 @@ from gos_fx.emulator.a64 import decode
 from gos_fx.emulator.pipeline import Pipeline, block_cycles
 from gos_fx.kernels.microkernels.order import Order, Word
 
-STEP = 16  # bytes of a pixel in a block
+STEPS = 4  # of the reduction in a block
+STEP = 4 * STEPS  # bytes of a pixel in a block
 # General registers for words on their way; LLVM chooses those of pointers and counters.
 GENERAL = tuple(range(4, 16))
 
@@ -31,10 +32,10 @@ class Bases:
     places: tuple[tuple[int, int], ...]
 
     @staticmethod
-    def of(offsets: Sequence[int], width: int = 8) -> Bases:
-        """For pixels at these bytes, which are not negative, and loads of ``width``."""
-        # The offset of a load is a multiple of its width, below 2 ** 12 of them.
-        most = 4095 * width - 3 * STEP
+    def of(offsets: Sequence[int], width: int, narrowest: int) -> Bases:
+        """For pixels at these bytes, which are not negative, and loads of such widths:
+        the offset of a load is a multiple of its width, and below 2 ** 12 of them."""
+        most = 4095 * narrowest - 3 * STEP
         starts: list[int] = []
         found: dict[int, tuple[int, int]] = {}
         for offset in sorted(set(offsets)):
@@ -85,14 +86,22 @@ class Body:
         return block_cycles([line.format(**_NAMES) for line in self.loop])
 
 
-def body(order: Order, bases: Bases) -> Body:
-    """The loop and what is around it."""
+def body(order: Order, bases: Bases, tail: int) -> Body:
+    """The loop and what is around it.
+
+    Args:
+        order: of one block.
+        bases: of its pixels.
+        tail: steps of the reduction behind the last block, less than a block.
+    """
     made = _Body(order, bases)
-    loop = [*made.block(early=True, late=True), "b.ne\t1b"]
+    epilogue = made.block(STEPS, tail)
+    if tail:
+        epilogue += made.block(tail, 0, ahead=1)
     return Body(
-        (*made.block(early=True), "subs\t{n}, {n}, #1", "b.eq\t2f"),
-        tuple(loop),
-        tuple(made.block(late=True)),
+        (*made.block(0, STEPS, ahead=-1), "subs\t{n}, {n}, #1", "b.eq\t2f"),
+        (*made.block(STEPS, STEPS, is_loop=True), "b.ne\t1b"),
+        tuple(epilogue),
         tuple(start - STEP for start in bases.starts),
         -order.tile.bytes,
     )
@@ -133,24 +142,43 @@ class _Body:
         ]
         return lines + ["subs\t{n}, {n}, #1"] * (self.counted == cycle)
 
-    def block(self, *, early: bool = False, late: bool = False) -> list[str]:
-        """Lines: what is early for the next block, what is late in this one."""
+    def block(
+        self, this: int, following: int, *, is_loop: bool = False, ahead: int = 0
+    ) -> list[str]:
+        """Lines that a block has in its own time, and the following one by then.
+
+        Args:
+            this, following: how many of their steps are done.
+            is_loop: with the instructions that move pointers and count.
+            ahead: blocks from the pointers to this block.
+        """
         lines: list[str] = []
         numbers = {cycle: i for i, cycle in enumerate(self.order.fmas)}
         for cycle in range(self.order.period):
-            if late and cycle in numbers:
-                lines.append(self._fma(numbers[cycle]))
+            number = numbers.get(cycle, self.order.tile.fmas)
+            if self._step_of_fma(number) < this:
+                lines.append(self._fma(number))
             for word, is_next in self.loads.get(cycle, ()):
-                if early if is_next else late:
-                    moved = cycle > self.stepped[self._address(word)[0]]
-                    blocks = (is_next - moved) if early and late else 0
-                    lines.append(self._load(word, blocks))
+                left = (following if is_next else this) - self._step(word)
+                if left > 0:
+                    moved = is_loop and cycle > self.stepped[self._address(word)[0]]
+                    blocks = ahead + is_next - moved
+                    lines.append(self._load(word, blocks, left))
             for word, is_next in self.moves.get(cycle, ()):
-                if early if is_next else late:
+                if (following if is_next else this) > self._step(word):
                     lines.append(self._move(word))
-            if early and late:
+            if is_loop:
                 lines += self._others(cycle)
         return lines
+
+    def _step(self, word: Word) -> int:
+        """Of the reduction in its block: the first one that needs a word."""
+        if word.kind == "w":
+            return word.index // self.order.tile.vectors
+        return 2 * word.half
+
+    def _step_of_fma(self, number: int) -> int:
+        return number // (self.order.tile.pixels * self.order.tile.vectors)
 
     def _simd(self, word: Word) -> int:
         kind, number = self.order.register(word)
@@ -172,15 +200,17 @@ class _Body:
         base, offset = self.bases.places[word.index]
         return f"x{base}", offset + 8 * word.half
 
-    def _load(self, word: Word, blocks: int) -> str:
+    def _load(self, word: Word, blocks: int, left: int) -> str:
         """From so many blocks ahead; pointers are one block behind, so that the offset
-        is never negative."""
+        is never negative. A pixel's last step alone is half a word."""
         pointer, offset = self._address(word)
         offset += (1 + blocks) * self._pointers()[pointer]
         at = f"[{{{pointer}}}, #{offset}]" if offset else f"[{{{pointer}}}]"
+        is_half = word.kind == "x" and left == 1
         if word.direct:
-            return f"ldr\td{self._simd(word)}, {at}"
-        return f"ldr\tx{GENERAL[self.order.general[word]]}, {at}"
+            return f"ldr\t{'s' if is_half else 'd'}{self._simd(word)}, {at}"
+        to = GENERAL[self.order.general[word]]
+        return f"ldr\t{'w' if is_half else 'x'}{to}, {at}"
 
     def _move(self, word: Word) -> str:
         source = GENERAL[self.order.general[word]]

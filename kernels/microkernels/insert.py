@@ -35,7 +35,7 @@ def insert(sch: Schedule, loop: LoopRV, kernel: Microkernel, steps: int) -> SBlo
         sch: is changed; the block is opaque from then on.
         loop: around the tile and the innermost steps of the reduction.
         kernel: what to call; not one that starts with ``bias``.
-        steps: of the reduction, a multiple of four.
+        steps: of the reduction, as many blocks and the kernel's tail.
 
     Raises:
         ValueError: the block is initialised where it must not be, or the reverse, or
@@ -49,6 +49,8 @@ def insert(sch: Schedule, loop: LoopRV, kernel: Microkernel, steps: int) -> SBlo
         raise ValueError("a loop of the reduction is outside of the kernel")
     if _reduced(_inner(old)) != steps:
         raise ValueError(f"{_reduced(_inner(old))} steps, not {steps}")
+    if steps < STEPS or steps % STEPS != kernel.tail:
+        raise ValueError(f"{steps} steps for a kernel with a tail of {kernel.tail}")
     (acc,) = old.writes
     x, w = (region for region in old.reads if not region.source.same_as(acc.source))
     call = tirx.call_extern(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,10 @@ def sample() -> list[Microkernel]:
                 kernels.append(tile_kernel(vectors, offsets))
         for start in ("zero", "bias"):
             kernels.append(tile_kernel(vectors, (0, 64), start=start))
+        for tail, pixels in product((1, 2, 3), range(1, largest(vectors) + 1)):
+            offsets = offsets_of(pixels, "far", rng)
+            kernels.append(tile_kernel(vectors, offsets, tail=tail))
+            kernels.append(tile_kernel(vectors, offsets, in_order=False, tail=tail))
         for start in ("add", "zero", "bias"):
             offsets = offsets_of(largest(vectors), "far", rng)
             kernels.append(tile_kernel(vectors, offsets, start=start))
@@ -106,7 +111,7 @@ def test_numbers(qemu, tmp_path):
     data, expected = [], []
     for number, kernel in enumerate(kernels):
         for blocks in BLOCKS:
-            steps, lanes = STEPS * blocks, LANES * kernel.vectors
+            steps, lanes = STEPS * blocks + kernel.tail, LANES * kernel.vectors
             first = [offset // 4 for offset in kernel.offsets]
             acc, bias = rng.standard_normal((2, len(first), lanes)).astype("f4")
             x = rng.standard_normal(max(first) + steps).astype("f4")
@@ -127,7 +132,7 @@ def test_numbers(qemu, tmp_path):
         found = found[e.size :]
         if not error < 1e-4:
             kernel, blocks = kernels[number // len(BLOCKS)], BLOCKS[number % 4]
-            wrong.append((kernel.vectors, kernel.offsets, kernel.start, blocks, error))
+            wrong.append((kernel.name, kernel.start, kernel.tail, blocks, error))
     assert not wrong
 
 
@@ -180,6 +185,8 @@ def test_what_is_refused():
         tile_kernel(2, ())
     with pytest.raises(BadOption, match="start='one'"):
         tile_kernel(2, (0,), start="one")
+    with pytest.raises(BadOption, match="tail=4"):
+        tile_kernel(2, (0,), tail=4)
 
 
 # Rows and columns of a padded map, channels, rows and columns of the window, output
@@ -189,6 +196,7 @@ LAYERS = {
     "3x3 strided, a tile of two rows": (13, 9, 8, 3, 3, 16, 2, 2, 4, 2),
     "1x1": (8, 8, 32, 1, 1, 24, 2, 4, 2, 1),
     "1x1 from zero": (8, 8, 32, 1, 1, 24, 2, 4, 2, 1, "zero"),
+    "three channels": (14, 10, 3, 7, 7, 8, 1, 4, 2, 1),
     "one pixel": (1, 1, 64, 1, 1, 32, 1, 1, 4, 1),
 }
 
@@ -249,7 +257,8 @@ def convolution(layer):
     offsets = tuple(
         4 * channels * s * (r * width + p) for r in range(rows) for p in range(columns)
     )
-    kernel = tile_kernel(vectors, offsets, start=start[0] if start else "add")
+    how = {"start": start[0] if start else "add", "tail": steps % STEPS}
+    kernel = tile_kernel(vectors, offsets, **how)
     if start:
         insert(sch, over_rows, kernel, steps)
         return sch.mod["main"], kernel, shapes
