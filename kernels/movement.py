@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,19 +36,30 @@ def settle(network: Network, *, border: bool) -> tuple[Network, dict[str, Layout
         border: what goes in and comes out has its axes in logical order.
     """
     layouts = assign_layouts(network, border=border)
-    _lie_alike(network, layouts)
+    ends = {v.name for v in network.inputs} | set(network.outputs)
+    _lie_alike(network, layouts, set() if border else ends)
     moves = _Moves(network, layouts)
-    nodes = []
+    settled = [
+        moves.settled(node)
+        for node in network.nodes
+        if moves.is_move(node) and moves.is_needed(node.name)
+    ]
+    # Right behind what they move, so that it is there for whatever comes later.
+    behind: dict[str, list[Node]] = {}
+    for node in settled:
+        behind.setdefault(node.operands[0], []).append(node)
+    nodes = [node for v in network.inputs for node in behind.get(v.name, ())]
     for node in network.nodes:
         if not moves.is_move(node):
-            nodes.append(node)
-        elif moves.is_needed(node.name):
-            nodes.append(moves.settled(node))
+            nodes += [node, *behind.get(node.name, ())]
     return replace(network, nodes=tuple(nodes)), layouts
 
 
-def _lie_alike(network: Network, layouts: dict[str, Layout]) -> None:
-    """A value with its schedule nodes is one memory under several names."""
+def _lie_alike(
+    network: Network, layouts: dict[str, Layout], given: set[str]
+) -> None:
+    """A value with its schedule nodes is one memory under several names; how those in
+    ``given`` lie is settled."""
     groups: dict[str, list[str]] = {}
     roots: dict[str, str] = {}
     for node in network.nodes:
@@ -59,15 +69,17 @@ def _lie_alike(network: Network, layouts: dict[str, Layout]) -> None:
             groups.setdefault(root, [root]).append(node.name)
     for group in groups.values():
         told = [layouts[name] for name in group if name in layouts]
-        layouts |= dict.fromkeys(group, told[0]) if told else {}
+        if given & set(group):
+            for name in group:
+                layouts.pop(name, None)
+        elif told:
+            layouts |= dict.fromkeys(group, told[0])
 
 
 class _Moves:
     def __init__(self, network: Network, layouts: dict[str, Layout]) -> None:
         self._network, self._layouts = network, layouts
         self._nodes = {node.name: node for node in network.nodes}
-        for name in self._nodes:
-            self._choose_layout(name)
 
     def is_move(self, node: Node) -> bool:
         return node.opcode in MOVEMENT and node.type.role == "map"
@@ -82,7 +94,7 @@ class _Moves:
         """The movement as alias, view or move of the value that it starts from."""
         source, steps = self._chain(node.name)
         operands = (source,)
-        if self._is_in_place(source, steps, self._layout(source)):
+        if self._is_in_place(source, steps):
             return Node(node.name, ALIAS, operands, (), node.type)
         readers = self._network.users[node.name]
         stored = any(reader.opcode in _WANT_STORED for reader in readers)
@@ -93,25 +105,6 @@ class _Moves:
             tuple(range(node.type.rank)), source=source, steps=steps
         )
         return Node(node.name, VIEW, operands, (), node.type)
-
-    def _choose_layout(self, name: str) -> None:
-        """A product that is read in another order of axes is stored in that order."""
-        node = self._nodes[name]
-        readers = self._network.users[name]
-        if node.type.role != "map" or len(readers) != 1 or node.type.rank > 4:
-            return
-        if name in self._network.outputs or not self.is_move(readers[0]):
-            return
-        last = name
-        while len(users := self._network.users[last]) == 1 and self.is_move(users[0]):
-            last = users[0].name
-        source, steps = self._chain(last)
-        if source != name or self._nodes[name].opcode != "matmul":
-            return
-        for order in permutations(range(node.type.rank)):
-            if self._is_in_place(name, steps, Layout(order)):
-                self._layouts[name] = Layout(order)
-                return
 
     def _chain(self, name: str) -> tuple[str, tuple[Node, ...]]:
         """The value that a movement starts from, and the steps to it."""
@@ -124,11 +117,9 @@ class _Moves:
     def _layout(self, name: str) -> Layout:
         return self._layouts.get(name) or inside(self._network.types[name])
 
-    def _is_in_place(
-        self, source: str, steps: tuple[Node, ...], layout: Layout
-    ) -> bool:
-        """Whether every number stays where it is, with the source in this layout."""
-        shape = concrete(self._network.types[source])
+    def _is_in_place(self, source: str, steps: tuple[Node, ...]) -> bool:
+        """Whether every number stays where it is."""
+        shape, layout = concrete(self._network.types[source]), self._layout(source)
         places: Array = np.arange(np.prod(shape)).reshape(layout.stored(shape))
         places = places.transpose(layout.logical(range(len(shape))))
         for step in steps:

@@ -42,11 +42,11 @@ class _Rewriting:
             node = self._sunk(self._merged(_plain(node, self._types)))
         source = node.operands[0]
         is_reshape = node.opcode == "reshape" and node.type.role == "map"
-        if is_reshape and self._types[source].shape == node.type.shape:
-            if node.name not in self._network.outputs:
-                self._renamed[node.name] = source
-                return
-        self._append(node)
+        is_same = is_reshape and self._types[source].shape == node.type.shape
+        if is_same and node.name not in self._network.outputs:
+            self._renamed[node.name] = source
+        else:
+            self._append(node)
 
     def result(self) -> Network:
         """What the outputs need."""
@@ -118,9 +118,9 @@ class _Rewriting:
         if found.shape != node.type.shape:
             return None
         before = self._nodes.get(name)
-        if before and before.opcode == "reshape":
-            if self._types[before.operands[0]].shape == of.shape:
-                return before.operands[0]
+        source = before.operands[0] if before and before.opcode == "reshape" else ""
+        if source and self._types[source].shape == of.shape:
+            return source
         if found.shape == of.shape:
             return name
         shaped = f"{node.name}_{name}_shaped"

@@ -101,9 +101,9 @@ class Importer(ExportedProgramImporter):
         known = self.create_convert_map()
         ours = {OPERATOR: _one_operator}
         for node in self._program.graph.nodes:
-            if node.op == "call_function" and str(node.target) in ATEN:
-                if node.target.__name__ not in known:
-                    ours[node.target.__name__] = _refuse
+            name = getattr(node.target, "__name__", "")
+            if str(node.target) in ATEN and name not in known:
+                ours[name] = _refuse
         return self.from_exported_program(
             self._program,
             keep_params_as_input=False,
