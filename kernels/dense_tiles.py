@@ -74,8 +74,6 @@ def dense_sizes(kernel: Kernel, types: Mapping[str, Type]) -> DenseSizes:
     source = concrete(types[anchor.operands[0]])
     if anchor.opcode == "matmul":
         *batch, rows, outputs = concrete(anchor.type)
-        if types[anchor.operands[1]].role != "map":  # one matrix of weights for all
-            batch, rows = [], prod(batch) * rows
         return DenseSizes(
             prod(batch), 1, rows, outputs, source[-1], input_bytes=4 * rows * source[-1]
         )
@@ -132,9 +130,7 @@ class DensePlan:
         return self.column_blocks if self.rows == 1 else self.row_blocks
 
 
-def dense_plan(
-    sizes: DenseSizes, block: Mapping[str, int], machine: Core
-) -> DensePlan:
+def dense_plan(sizes: DenseSizes, block: Mapping[str, int], machine: Core) -> DensePlan:
     """The loops of a dense kernel for a register block ``ho``, ``wo``, ``co``.
 
     The pixels of a chunk stay in L2 while its weights pass, and weights that fit half of
@@ -218,7 +214,9 @@ def largest_block(vectors: int, machine: Core) -> int:
     """
     if is_in_order(machine):
         return microkernels.largest(vectors)
-    sums = min(machine.vector_registers - vectors - 1, MAX_STACK // (machine.simd_bits // 8))
+    sums = min(
+        machine.vector_registers - vectors - 1, MAX_STACK // (machine.simd_bits // 8)
+    )
     return max(1, sums // vectors)
 
 
@@ -236,16 +234,16 @@ def is_in_order(machine: Core) -> bool:
     return bool(getattr(machine, "in_order", False))
 
 
-def block_cycles(
-    sizes: DenseSizes, block: Mapping[str, int], machine: Core
-) -> float:
+def block_cycles(sizes: DenseSizes, block: Mapping[str, int], machine: Core) -> float:
     """Cycles of the whole kernel on one core, caches left out."""
     in_order = is_in_order(machine)
     count = block["ho"] * block["wo"]
     if sizes.is_flat:
         pixel_blocks = ceil(sizes.rows * sizes.columns / count)
     else:
-        pixel_blocks = ceil(sizes.rows / block["ho"]) * ceil(sizes.columns / block["wo"])
+        pixel_blocks = ceil(sizes.rows / block["ho"]) * ceil(
+            sizes.columns / block["wo"]
+        )
     channel_blocks = sizes.groups * ceil(sizes.outputs // sizes.groups / block["co"])
     vectors = ceil(block["co"] / lanes(machine))
     fmas = vectors * count

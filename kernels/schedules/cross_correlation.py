@@ -8,8 +8,10 @@ from tvm import te
 
 from gos_fx.kernels.schedule_rule import Job, Operands, Scheduled, schedule_rule
 from gos_fx.kernels.schedules.dense import Weight, dense
+from gos_fx.kernels.schedules.winograd import winograd
 from gos_fx.kernels.te_instructions import const, shape_of
 from gos_fx.kernels.tiles import is_dense
+from gos_fx.kernels.winograd_tiles import winograd_plan
 
 
 @schedule_rule(is_dense)
@@ -27,7 +29,16 @@ def dense_convolution(job: Job) -> Scheduled:
 
         return element
 
+    plan = None if _is_plain(job) else winograd_plan(job.kernel, job.types, job.machine)
+    if plan is not None:
+        return winograd(job, weights, plan)
     return dense(job, weights, {loop: job.tile[loop] for loop in ("ho", "wo", "co")})
+
+
+def _is_plain(job: Job) -> bool:
+    """Whether the channels of an input or output pixel do not lie side by side."""
+    ends = (job.kernel.anchor.operands[0], job.kernel.output)
+    return any(job.layout(name).is_plain for name in ends)
 
 
 def scale_weights(

@@ -15,6 +15,7 @@ from gos_fx.kernels.dense_tiles import (
     dense_sizes,
     has_microkernel,
 )
+from gos_fx.kernels.layout import Seen
 from gos_fx.kernels.schedule_rule import Job, Operands, Packing, Scheduled
 from gos_fx.kernels.schedules.epilogue import base_name, blocks_of, epilogue
 from gos_fx.kernels.schedules.flat import flattened, with_shapes
@@ -39,7 +40,7 @@ def dense(job: Job, weights: Weights, block: dict[str, int]) -> Scheduled:
         block: the register block ``ho``, ``wo``, ``co``.
     """
     sizes = dense_sizes(job.kernel, job.types)
-    if sizes.is_flat and sizes.rows > 1:
+    if sizes.is_flat and sizes.rows > 1 and not _looks_elsewhere(job):
         return _in_one_row(job, weights, block)
     plan = dense_plan(sizes, block, job.machine)
     operands = Operands(job)
@@ -65,6 +66,11 @@ def dense(job: Job, weights: Weights, block: dict[str, int]) -> Scheduled:
     pixel = form.pixel_bytes(shape_of(x))
     schedule_dense(sch, job, plan, sizes, pixel if form.is_merged else None)
     return Scheduled(sch.mod["main"], (*inputs, packing))
+
+
+def _looks_elsewhere(job: Job) -> bool:
+    """Whether an operand is seen in the memory of a value of another shape."""
+    return any(isinstance(job.layout(name), Seen) for name in job.kernel.inputs)
 
 
 def _in_one_row(job: Job, weights: Weights, block: dict[str, int]) -> Scheduled:
@@ -150,7 +156,7 @@ class _Form:
             behind = self.run - sizes.inputs * taps[1]
             columns += blocks_of(behind, channels)
         is_whole = (top, left) == (0, 0) and rows <= height and columns <= width
-        if is_whole and not layout.is_plain:
+        if is_whole and not layout.is_plain and not isinstance(layout, Seen):
             return operands.stored(name)
         x = operands[name]
 
@@ -197,7 +203,9 @@ class _Form:
         """Where the pixels of a register block begin in the grid."""
         _, _, columns, channels = grid
         return tuple(
-            4 * channels * (r * self.sizes.stride[0] * columns + s * self.sizes.stride[1])
+            4
+            * channels
+            * (r * self.sizes.stride[0] * columns + s * self.sizes.stride[1])
             for r in range(self.plan.ho)
             for s in range(self.plan.wo)
         )

@@ -22,6 +22,8 @@ from gos_fx.kernels.tiles import lanes
 
 # Stages that copy an operand: the image with its border, a matrix of columns packed.
 COPIES = ("pad", "copy")
+# More statements than this in an unrolled body only cost instruction cache.
+MAX_BODY = 128
 # Starting the threads costs as much as about this many multiply-adds.
 PARALLEL_WORK = 1 << 15
 
@@ -45,7 +47,7 @@ def schedule_dense(
         if name not in ("acc", "out", *COPIES):
             sch.compute_inline(block)
     out, acc = named["out"], named["acc"]
-    loops = dict(zip(_names(job), sch.get_loops(out), strict=True))
+    loops = _loops(sch, out, job)
     tile: dict[str, LoopRV] = {}
     # First by what divides the channels, so that no vector needs a condition.
     width = _width(gcd(plan.co, plan.outputs), job)
@@ -67,7 +69,7 @@ def schedule_dense(
         sch.parallel(first)
     sch.compute_at(acc, order[-1], preserve_unit_loops=True)
     _schedule_sums(sch, acc, job, plan, pixels)
-    for loop in inner:
+    for loop in inner if _is_small(plan, job) else ():
         sch.unroll(loop)
     if width > 1:
         sch.vectorize(lane)
@@ -79,8 +81,22 @@ def schedule_dense(
             _schedule_copy(sch, named[name], is_parallel and not inside)
 
 
-def _names(job: Job) -> tuple[str, ...]:
-    return job.layout(job.kernel.output).stored(("n", "co", "ho", "wo"))
+def _loops(sch: s_tir.Schedule, out: Any, job: Job) -> dict[str, LoopRV]:
+    """The loops of ``out`` as those of an image; a matrix is one of one row."""
+    loops = list(sch.get_loops(out))
+    if job.kernel.anchor.opcode == "matmul":
+        *batch, row, column = loops
+        single = sch.add_unit_loop(row)
+        first = sch.fuse(*batch) if batch else sch.add_unit_loop(single)
+        return {"n": first, "ho": single, "wo": row, "co": column}
+    names = job.layout(job.kernel.output).stored(("n", "co", "ho", "wo"))
+    return dict(zip(names, loops, strict=True))
+
+
+def _is_small(plan: DensePlan, job: Job) -> bool:
+    """Whether the code of a whole register block is."""
+    vectors = -(-plan.co // lanes(job.machine))
+    return plan.ho * plan.wo * vectors <= MAX_BODY
 
 
 def _width(channels: int, job: Job) -> int:
@@ -96,11 +112,11 @@ def _schedule_sums(
     pixels: tuple[int, ...] | None,
 ) -> None:
     loops = sch.get_loops(acc)
-    count = 3 if pixels is None else 2
+    count = 2 if pixels or job.kernel.anchor.opcode == "matmul" else 3
     tile, reduction = loops[-count - 3 : -count], loops[-count:]
     around: list[LoopRV] = []
     copies: list[LoopRV] = []
-    for name, loop in zip(("kh", "kw", "ci"), reduction):
+    for name, loop in zip(("kh", "kw", "ci")[-count:], reduction):
         factor = job.unroll.get(name, 1)
         if factor > 1 and pixels is None:
             loop, copy = sch.split(loop, [None, factor])
@@ -108,13 +124,14 @@ def _schedule_sums(
         around.append(loop)
     vectors, lane = sch.split(tile[-1], [None, _width(plan.co, job)])
     sch.reorder(*around, *copies, *tile[:-1], vectors, lane)
+    is_small = _is_small(plan, job)
     if pixels is None:
-        for loop in (*copies, *tile[:-1], vectors):
+        for loop in (*copies, *tile[:-1], vectors) if is_small else copies:
             sch.unroll(loop)
         sch.vectorize(lane)
     init = sch.decompose_reduction(acc, around[0])
     start = sch.get_loops(init)[-4:]
-    for loop in start[:-1]:
+    for loop in start[:-1] if is_small else ():
         sch.unroll(loop)
     sch.vectorize(start[-1])
     if pixels is not None:
