@@ -83,7 +83,7 @@ class KernelTuner:
         space: of that graph.
         source: what is believed.
         analytical: ranks what the source is asked.
-        records: keeps every trial and the decision.
+        records: keeps every trial that was measured, and the decision.
         rng: draws what the model ranks.
         trials: at most so many candidates are looked at, known ones included, so that
             the same call again measures nothing.
@@ -109,7 +109,9 @@ class KernelTuner:
         self.trials, self.deadline, self.tell = trials, deadline, tell
         self.setting = Setting.of(source.target, source.threads)
         self.identity = identity(source)
-        self.log = records.trials(graph.digest, self.setting, self.identity)
+        self.log: dict[Sizes, Trial] = {}
+        if source.name != ANALYTICAL:  # asking it again takes less than reading
+            self.log = records.trials(graph.digest, self.setting, self.identity)
         self.looked_at: dict[Sizes, None] = {}
         self.measured, self.failed, self.known = 0, 0, len(self.log)
 
@@ -226,7 +228,9 @@ class KernelTuner:
 
     def _note(self, sizes: Sizes, trial: Trial) -> None:
         self.log[sizes] = trial
-        self.records.add(self.graph.digest, self.setting, self.identity, sizes, trial)
+        if self.source.name != ANALYTICAL:
+            key = self.graph.digest, self.setting, self.identity
+            self.records.add(*key, sizes, trial)
 
     def _repeat(self, sizes: Sizes, believed: Callable[..., Trial]) -> None:
         before = self.log[sizes]

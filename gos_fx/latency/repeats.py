@@ -14,7 +14,6 @@ from gos_fx.latency.source import Source
 # The noise that the emulator states is another thing: what two different programs
 # differ by on a real board.
 EMULATED = 0.01
-_COMPUTED = ("analytical", "emulator")
 
 
 def repeat_error(found: Estimate) -> float:
@@ -30,19 +29,17 @@ def repeat_error(found: Estimate) -> float:
 def identity(source: Source) -> str:
     """What has to be the same for numbers of two sources to be compared.
 
-    The name; for sources that compute their numbers also how they do it.
+    The name; for the emulator also how it gets from counts to seconds.
     """
-    if source.name not in _COMPUTED:
+    if source.name != "emulator" or source.target.emulation is None:
         return source.name
-    emulation = source.target.emulation
-    constants = None if emulation is None else asdict(emulation)
-    return f"{source.name}:{digest([constants, _computing()])[:16]}"
+    constants = asdict(source.target.emulation)
+    return f"{source.name}:{digest([constants, _emulating()])[:16]}"
 
 
 @functools.cache
-def _computing() -> str:
-    """Digest of the code of the model and of the emulator."""
+def _emulating() -> str:
+    """Digest of the emulator's code."""
     here = Path(__file__).parent
-    folders = (here, here.parent / "emulator")
-    paths = [path for folder in folders for path in sorted(folder.iterdir())]
+    paths = [here / "emulator.py", *sorted((here.parent / "emulator").iterdir())]
     return sources_digest(p for p in paths if p.suffix in (".py", ".c"))
