@@ -10,6 +10,7 @@ from gos_fx.kernels.default_tiles import default_tile, default_unroll
 from gos_fx.kernels.layout import Layout
 from gos_fx.kernels.schedule_rule import Job, Scheduled, rule_for
 from gos_fx.kernels.tiles import Core, clamp, extents
+from gos_fx.kernels.tuning.tuned import tuned
 
 
 def plan(
@@ -20,8 +21,10 @@ def plan(
 ) -> Job:
     """The tile and unroll factors that the kernel is built with.
 
-    Those of its schedule nodes, clamped to its loops; the others by default.
+    Those of its schedule nodes, clamped to its loops; the others as they were tuned, or
+    by default.
     """
+    kernel = tuned(kernel, types, layouts)
     sizes = extents(kernel, types)
     tile = clamp(default_tile(kernel, types, machine), sizes)
     unroll = default_unroll(kernel, types, tile, machine)
