@@ -196,6 +196,7 @@ LAYERS = {
     "3x3 strided, a tile of two rows": (13, 9, 8, 3, 3, 16, 2, 2, 4, 2),
     "1x1": (8, 8, 32, 1, 1, 24, 2, 4, 2, 1),
     "1x1 from zero": (8, 8, 32, 1, 1, 24, 2, 4, 2, 1, "zero"),
+    "1x1 from a bias": (8, 8, 32, 1, 1, 24, 2, 4, 2, 1, "bias"),
     "three channels": (14, 10, 3, 7, 7, 8, 1, 4, 2, 1),
     "one pixel": (1, 1, 64, 1, 1, 32, 1, 1, 4, 1),
 }
@@ -233,7 +234,7 @@ def convolution(layer):
         (1, high, wide, outputs),
         lambda n, i, j, c: te.max(
             acc[c // lanes, i // rows, j // columns, i % rows, j % columns, c % lanes]
-            + b[c],
+            + (T.float32(0) if start == ["bias"] else b[c]),
             T.float32(0),
         ),
         name="out",
@@ -260,7 +261,8 @@ def convolution(layer):
     how = {"start": start[0] if start else "add", "tail": steps % STEPS}
     kernel = tile_kernel(vectors, offsets, **how)
     if start:
-        insert(sch, over_rows, kernel, steps)
+        bias = sch.mod["main"].params[2]
+        insert(sch, over_rows, kernel, steps, lambda at: bias[at["o"] * lanes])
         return sch.mod["main"], kernel, shapes
     first = sch.decompose_reduction(block, over_rows)
     *_, r, p, c = sch.get_loops(first)
