@@ -32,9 +32,11 @@ _MOST_COPIES = 16
 _START = 10.0
 _SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 # Registers beside accumulators and weights: inputs that are on their way.
-_INPUTS = 4
+_INPUTS = 10
 # TVM has a buffer on the stack, where LLVM makes registers of it, below 1024 bytes.
 _MAX_STACK = 1023
+# Channels that a microkernel takes at once.
+MICROKERNEL_LANES = 4
 # Vectors of a tile of one pixel, which has no other accumulators.
 _LONELY_VECTORS = 4
 
@@ -131,6 +133,7 @@ class WindowPlan:
             output along them.
         resident: weights of a vector stay in registers while a row of tiles is done.
         chunks: parts into which the vectors are divided, for threads.
+        in_order: tiles are microkernels where they fit.
     """
 
     batch: int
@@ -143,6 +146,7 @@ class WindowPlan:
     loops: tuple[str, ...]
     resident: bool
     chunks: int
+    in_order: bool
 
     @property
     def vectors(self) -> int:
@@ -188,6 +192,7 @@ def window_plan(
         loops=loops,
         resident=not is_pool and _resident(outputs, width, sizes, loops, machine),
         chunks=min(vectors, parts),
+        in_order=_is_in_order(types[kernel.anchor.operands[0]], width, machine),
     )
 
 
@@ -230,7 +235,7 @@ def _cycles(
     one = _one_along(loops, block)
     if too_large or one != (block["ho"], block["wo"]):
         return inf
-    if one != (1, 1) and not _fits(machine, outputs, wide, sizes, is_pool):
+    if one != (1, 1) and not _fits(machine, outputs, wide, kernel, sizes | block):
         return inf
     rows, columns = _axes(kernel, types, one)
     count = rows.blocks * columns.blocks
@@ -240,9 +245,18 @@ def _cycles(
         resident = _resident(outputs // wide, block["co"], sizes, loops, machine)
         loads += taps * (rows.blocks if resident else count)
     load = wide * machine.simd_bits / 8 / machine.load_bytes_per_cycle
+    of = types[kernel.anchor.operands[0]]
+    if not loops and _is_in_order(of, block["co"], machine):
+        load = 1.0
     # FMA latency: fewer accumulators than about 8 cannot keep the unit busy.
     idle = max(0.0, 8 - outputs) * taps / 8 / machine.fma_per_cycle
     return loads * load + count * (_START + idle)
+
+
+def _is_in_order(of: Type, width: int, machine: Core) -> bool:
+    """Whether tiles are microkernels, which load a vector in a cycle."""
+    in_order = bool(getattr(machine, "in_order", False))
+    return in_order and width == MICROKERNEL_LANES and of.dtype == "float32"
 
 
 def _resident(
@@ -254,23 +268,31 @@ def _resident(
 ) -> bool:
     """Whether all weights of a vector fit the registers beside the accumulators."""
     used = ceil(width / lanes(machine)) * (outputs + sizes["kh"] * sizes["kw"])
-    return not loops and used + _INPUTS <= machine.vector_registers
+    return not loops and used + _passing(machine) <= machine.vector_registers
+
+
+def _passing(machine: Core) -> int:
+    """Registers for inputs: a microkernel knows when it needs which, LLVM does not."""
+    return 4 if getattr(machine, "in_order", False) else _INPUTS
 
 
 def _fits(
-    machine: Core, outputs: int, wide: int, sizes: Mapping[str, int], is_pool: bool
+    machine: Core, outputs: int, wide: int, kernel: Kernel, sizes: Mapping[str, int]
 ) -> bool:
     """Whether accumulators, a few inputs and the weights in use fit the registers."""
     taps = sizes["kh"] * sizes["kw"]
-    # Of a window that does not fit, two rows of weights are in use at a time.
-    weights = 0 if is_pool else wide * min(taps, 2 * sizes["kw"])
-    if machine.simd_bits > 128:  # multiplies operands in memory
-        weights = 0 if machine.vector_registers < 32 else weights
-    stack = outputs * machine.simd_bits // 8
+    weights = 0
+    if kernel.anchor.opcode not in tiles.POOLS:
+        # Of a window that does not fit, the rows that an input row meets are in use.
+        stride = kernel.anchor.attr("stride")[0]
+        rows = min(sizes["ho"], ceil(sizes["kh"] / stride))
+        weights = wide * min(taps, rows * sizes["kw"])
+    if machine.vector_registers < 32 and machine.simd_bits > 128:
+        weights = 0  # multiplies operands in memory
     return (
-        outputs + weights + _INPUTS <= machine.vector_registers
+        outputs + weights + _passing(machine) <= machine.vector_registers
         and outputs * taps <= MAX_STATEMENTS
-        and stack <= _MAX_STACK
+        and outputs * machine.simd_bits // 8 <= _MAX_STACK
     )
 
 
@@ -307,7 +329,8 @@ def _loops(
 ) -> tuple[str, ...]:
     rows, columns = _axes(kernel, types, (block["ho"], block["wo"]))
     copies = 1 + len(columns.edges)
-    if columns.taps > _MOST_COLUMNS or copies > _MOST_COPIES:
+    is_one = rows.outputs * columns.outputs == 1 and rows.taps > 1
+    if columns.taps > _MOST_COLUMNS or copies > _MOST_COPIES or is_one:
         return ("kh", "kw")
     copies *= 1 + len(rows.edges)
     if rows.taps * columns.taps > _MOST_TAPS or copies > _MOST_COPIES:

@@ -200,9 +200,7 @@ class _Writer:
         )
         return there and self.ready[accumulator] <= cycle
 
-    def _add(
-        self, step: tuple[int, _Vector, _Vector | None, int], cycle: int
-    ) -> None:
+    def _add(self, step: tuple[int, _Vector, _Vector | None, int], cycle: int) -> None:
         accumulator, vector, weights, k = step
         self.steps.remove(step)
         a, x = f"v{accumulator}", f"v{vector.register}"

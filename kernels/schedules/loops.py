@@ -10,7 +10,6 @@ from tvm.ir import StringImm
 from tvm.s_tir import SBlock, SBlockRealize
 from tvm.tirx import AttrStmt, Evaluate, For, ForKind, IfThenElse, PrimFunc, SeqStmt
 
-
 _ONCE = """\
 define void @gos_once() {
   call void asm sideeffect "", ""() #0
@@ -25,8 +24,13 @@ def once() -> Any:
 
     The code of a tile is long enough, and LLVM needs minutes for copies of it.
     """
-    call = Evaluate(tirx.call_extern("void", "gos_once"))
-    return AttrStmt(const(0), "pragma_import_llvm", StringImm(_ONCE), call)
+    return call_llvm("gos_once", _ONCE, [])
+
+
+def call_llvm(name: str, module: str, arguments: Sequence[Any]) -> Any:
+    """A call of a function of a module of LLVM, which becomes part of the caller."""
+    call = Evaluate(tirx.call_extern("void", name, *arguments))
+    return AttrStmt(const(0), "pragma_import_llvm", StringImm(module), call)
 
 
 def const(value: int) -> Any:

@@ -81,8 +81,10 @@ def _window(job: Job, plan: WindowPlan, element: Element, packed: Any) -> Window
         kept=tirx.decl_buffer((outputs, plan.width), dtype, "kept"),
         gathered=gathered,
         pixel=source.stored,
+        strides=(plan.columns.inputs * plan.channels, plan.channels),
         place=target.stored,
         start=tirx.min_value(dtype) if is_max else tirx.const(0, dtype),
+        sums=not is_max,
         combine=tirx.max if is_max else lambda a, b: a + b,
         result=result,
     )

@@ -14,7 +14,8 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx import Bind, BufferLoad, BufferStore, ForKind, Ramp
 
-from gos_fx.kernels.schedules.loops import const, loop, sequence
+from gos_fx.kernels.microkernels.windows import WindowTile, window_kernel
+from gos_fx.kernels.schedules.loops import call_llvm, const, loop, sequence
 from gos_fx.kernels.window_tiles import Axis, WindowPlan
 
 At = tuple[int, int]
@@ -31,7 +32,9 @@ class Window:
         gathered: buffer ``[width]`` for channels that do not lie side by side.
         pixel: index in memory of input (batch, channel, row, column).
         place: the same of the result.
+        strides: elements from a row of the input to the next, and from a column.
         start: an accumulator without inputs.
+        sums: inputs are added, else the greatest is taken.
         combine: of an accumulator and an input.
         result: of (index in memory, accumulator, taps inside of the image).
     """
@@ -43,7 +46,9 @@ class Window:
     gathered: Any
     pixel: Callable[[Sequence[Any]], Sequence[Any]]
     place: Callable[[Sequence[Any]], Sequence[Any]]
+    strides: tuple[int, int]
     start: Any
+    sums: bool
     combine: Callable[[Any, Any], Any]
     result: Callable[[Sequence[Any], Any, Any], Any]
 
@@ -135,13 +140,58 @@ class Tile:
             for at in self.outputs:
                 found.append(self._keep(at, self.window.start))
             found.append(self._around())
-        else:
+        elif not (found := self._microkernel()):
             rows = steps(plan.rows, place.row, place.at[0])
             columns = steps(plan.columns, place.column, place.at[1])
             self._add(found, const(0), rows, columns, sums)
             for at in self.outputs:
                 found.append(self._keep(at, sums.get(at, self.window.start)))
         return found + [self._store(at) for at in self.outputs]
+
+    def _microkernel(self) -> list[Any]:
+        """A call of the tile's own function; nothing if there is none."""
+        plan, window, place = self.plan, self.window, self.place
+        rows, columns = plan.rows.reads(place.at[0]), plan.columns.reads(place.at[1])
+        if not plan.in_order or not rows or not columns:
+            return []
+        row, column = window.strides
+        inputs = []
+        for (i, below), (j, right) in product(rows.items(), columns.items()):
+            offset = 4 * ((i - min(rows)) * row + (j - min(columns)) * column)
+            readers = tuple(
+                (self.outputs.index((r, c)), kh * plan.columns.taps + kw)
+                for (r, kh), (c, kw) in product(below, right)
+            )
+            inputs.append((offset, readers))
+        taps = list(product(range(plan.rows.taps), range(plan.columns.taps)))
+        kernel = window_kernel(
+            WindowTile(
+                inputs=tuple(inputs),
+                outputs=len(self.outputs),
+                weights=len(taps) if self.weights is not None else 0,
+                resident=plan.resident,
+                sums=window.sums,
+            )
+        )
+        reached = {a for _, readers in inputs for a, _ in readers}
+        if kernel is None or len(reached) < len(self.outputs):
+            return []
+        found: list[Any] = []
+        (first, _), *_ = steps(plan.rows, place.row, place.at[0])
+        (left, _), *_ = steps(plan.columns, place.column, place.at[1])
+        x = window.pixel((place.n, place.channel, first, left))
+        weights: list[Any] = []
+        if self.weights is not None and plan.resident:
+            for kh, kw in taps:
+                weights.append(self.weights.get(found, const(0), const(kh), const(kw)))
+        elif self.weights is not None:
+            weights = [_address(window.weights, [place.vector, *[const(0)] * 4])]
+        arguments = [
+            _address(window.kept, [const(0), const(0)]),
+            _address(window.x, x),
+            *weights,
+        ]
+        return [*found, call_llvm(kernel.name, kernel.llvm_ir, arguments)]
 
     def _around(self) -> Any:
         """Loops over what is not unrolled; accumulators are kept between turns."""
@@ -275,3 +325,7 @@ def _single(axis: Axis, block: Any, tap: Any) -> list[Step]:
     """The one input of the one output of a tile at a tap."""
     first = block * const(axis.stride) - const(axis.before)
     return [(first + tap * const(axis.dilation), [(0, tap)])]
+
+
+def _address(buffer: Any, index: Sequence[Any]) -> Any:
+    return tirx.address_of(BufferLoad(buffer, list(index)))
