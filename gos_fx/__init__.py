@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from gos_fx.result import OptimizationResult
     from gos_fx.targets.files import load_target, register_target
     from gos_fx.targets.target import Target
-    from gos_fx.tuning import TuningResult, tune
+    from gos_fx.tuning import tune
+    from gos_fx.tuning_result import TuningResult
 
     def targets() -> tuple[str, ...]:
         """Names of the targets. At run time the package ``gos_fx.targets``, called."""
@@ -45,7 +46,7 @@ _HOME = {
     "GosError": "gos_fx.errors",
     "OptimizationResult": "gos_fx.result",
     "Target": "gos_fx.targets.target",
-    "TuningResult": "gos_fx.tuning",
+    "TuningResult": "gos_fx.tuning_result",
     "compile": "gos_fx.api",
     "load": "gos_fx.api",
     "load_target": "gos_fx.targets.files",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, zip_longest
 from math import hypot, inf
 
@@ -19,7 +19,7 @@ from gos_fx.errors import (
 )
 from gos_fx.ir.graph import Graph
 from gos_fx.kernels.tuning.alone import for_model, with_sizes
-from gos_fx.kernels.tuning.records import Records
+from gos_fx.kernels.tuning.records import Records, ignored
 from gos_fx.kernels.tuning.setting import Setting
 from gos_fx.kernels.tuning.sizes import Sizes
 from gos_fx.kernels.tuning.space import Space
@@ -29,6 +29,7 @@ from gos_fx.latency.analytical import AnalyticalSource
 from gos_fx.latency.model import Estimate
 from gos_fx.latency.repeats import identity, repeat_error
 from gos_fx.latency.source import Source
+from gos_fx.tuning_result import Found
 
 # What says something of one candidate; anything else says something of the source.
 CANDIDATE_ERRORS = (CompileError, ProgramFailed, Unsupported, VerifyError)
@@ -43,36 +44,13 @@ _WEAKER = {
     "board": (ANALYTICAL, "emulator"),
 }
 _LONGEST_FAILURE = 300  # characters
+# Of the graphs that are measured: what a source remembers of kernels that were compiled
+# with tuned sizes has another one.
+_NAME = "untuned"
 
 
 class _Spent(Exception):
     """The trials or the time are."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What tuning one kernel came to.
-
-    Attributes:
-        before, after: with the default sizes and with those chosen; None where the
-            default has no latency.
-        default: the sizes that are compiled where nothing is known.
-        sizes: None where nothing was better than the default.
-        stands: False where an earlier decision of a better source was not replaced.
-        measured, failed: what the source was asked, and how often that had no latency.
-        known: trials that the records had before.
-        failure: why the default has no latency.
-    """
-
-    before: Estimate | None
-    after: Estimate | None
-    default: Sizes
-    sizes: Sizes | None
-    stands: bool
-    measured: int
-    failed: int
-    known: int
-    failure: str = ""
 
 
 class KernelTuner:
@@ -180,7 +158,7 @@ class KernelTuner:
             if sizes not in self.log:
                 if self.is_late:
                     raise _Spent
-                self._note(sizes, self._ask(sizes, self.graph.name))
+                self._note(sizes, self._ask(sizes, _NAME))
             self.looked_at[sizes] = None
             self.tell(self)
         return self.log[sizes]
@@ -214,13 +192,20 @@ class KernelTuner:
         return sorted(candidates, key=latency)
 
     def _ask(self, sizes: Sizes, name: str) -> Trial:
-        """Measure, as a graph of this name; a source may remember graphs."""
+        """Measure, as a graph of this name; a source may remember graphs.
+
+        The default is measured without schedule nodes: it need not be what the same
+        sizes would be as nodes.
+        """
         self.measured += 1
+        graph = self.graph
+        if sizes != self.space.default:
+            graph = with_sizes(graph, sizes)
+        if self.source.name == ANALYTICAL:
+            graph = for_model(graph)
         try:
-            graph = replace(with_sizes(self.graph, sizes), name=name)
-            if self.source.name == ANALYTICAL:
-                graph = for_model(graph)
-            found = self.source.operator(graph)
+            with ignored():
+                found = self.source.operator(replace(graph, name=name))
         except CANDIDATE_ERRORS as error:
             self.failed += 1
             return Trial(failure=str(error)[:_LONGEST_FAILURE] or "it failed")
@@ -234,7 +219,7 @@ class KernelTuner:
 
     def _repeat(self, sizes: Sizes, believed: Callable[..., Trial]) -> None:
         before = self.log[sizes]
-        again = self._ask(sizes, f"{self.graph.name}_again{before.repeats}")
+        again = self._ask(sizes, f"{_NAME}_again{before.repeats}")
         if not again.failure:
             again = believed(before, again, key=_seconds)
         repeats = before.repeats + 1

@@ -1,4 +1,4 @@
-"""Tune the kernels of a network: the public function and what it gives back."""
+"""Tune the kernels of a network: the public function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gos_fx import checks, instructions  # noqa: F401  (fills the instruction table)
@@ -19,109 +18,18 @@ from gos_fx.kernels.tuning.alone import for_model
 from gos_fx.kernels.tuning.records import Records
 from gos_fx.kernels.tuning.space import Space
 from gos_fx.latency.choice import Chosen, choose
-from gos_fx.latency.model import Estimate, total
 from gos_fx.latency.source import Source
 from gos_fx.passes.make_opaque import make_opaque
 from gos_fx.targets import target as target_table
 from gos_fx.targets.target import Target
-from gos_fx.tuner import Found, KernelTuner
+from gos_fx.tuner import KernelTuner
+from gos_fx.tuning_result import TunedKernel, TuningResult
 
 if TYPE_CHECKING:
     from torch import nn
 
 logger = logging.getLogger("gos_fx")
 Progress = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class TunedKernel:
-    """One kernel of the network; ``calls`` is how many of its kernels are equal.
-
-    ``name`` says what it computes, ``text`` is its graph.
-    """
-
-    name: str
-    text: str
-    calls: int
-    found: Found
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; seconds are those of one call."""
-        found = self.found
-        return {
-            "name": self.name,
-            "text": self.text,
-            "calls": self.calls,
-            "before_s": None if found.before is None else found.before.seconds,
-            "after_s": None if found.after is None else found.after.seconds,
-            "error_s": None if found.after is None else found.after.error,
-            "default": found.default.to_json(),
-            "sizes": None if found.sizes is None else found.sizes.to_json(),
-            "stands": found.stands,
-            "measured": found.measured,
-            "failed": found.failed,
-            "known": found.known,
-            "failure": found.failure,
-        }
-
-
-@dataclass(frozen=True)
-class TuningResult:
-    """What :func:`tune` found.
-
-    Attributes:
-        target, threads, source: what was measured, and how.
-        kernels: those with a tile to choose, in the order in which they were tuned: the
-            one that takes most of the network's time first.
-        records: the database, which the compiler reads.
-        seconds: that the tuning took.
-        interrupted: by Ctrl-C.
-        refused: sources that "auto" could not have, and why.
-    """
-
-    target: str
-    threads: int
-    source: str
-    kernels: tuple[TunedKernel, ...]
-    records: Path
-    seconds: float
-    interrupted: bool = False
-    refused: tuple[dict[str, str], ...] = ()
-
-    @property
-    def before(self) -> Estimate:
-        """All calls of the kernels that were measured, with the default sizes."""
-        return self._sum(lambda found: found.before)
-
-    @property
-    def after(self) -> Estimate:
-        """The same calls with the sizes that were chosen."""
-        return self._sum(lambda found: found.after)
-
-    @property
-    def speedup(self) -> float:
-        return self.before.seconds / (self.after.seconds or 1.0)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; latencies in seconds."""
-        return {
-            "target": self.target,
-            "threads": self.threads,
-            "latency_source": self.source,
-            "latency_refused": list(self.refused),
-            "kernels": [kernel.to_json() for kernel in self.kernels],
-            "before_s": self.before.seconds,
-            "after_s": self.after.seconds,
-            "error_s": self.after.error,
-            "records": str(self.records),
-            "seconds": self.seconds,
-            "interrupted": self.interrupted,
-        }
-
-    def _sum(self, latency: Callable[[Found], Estimate | None]) -> Estimate:
-        each = ((kernel, latency(kernel.found)) for kernel in self.kernels)
-        calls = (x.scaled(kernel.calls) for kernel, x in each if x is not None)
-        return total(calls, self.source, self.target)
 
 
 def tune(

@@ -32,6 +32,7 @@ LAYERS: dict[str, int] = {
     "gos_fx.result": 7,
     "gos_fx.store": 7,
     "gos_fx.tuner": 7,
+    "gos_fx.tuning_result": 7,
     "gos_fx.api": 8,
     "gos_fx.tuning": 8,
     "gos_fx.backend": 9,

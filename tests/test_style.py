@@ -43,6 +43,7 @@ STRICT = (
     "targets",
     "tuner.py",
     "tuning.py",
+    "tuning_result.py",
     "verbs.py",
     "verbs_board.py",
     "verbs_emulate.py",

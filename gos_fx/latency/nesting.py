@@ -10,7 +10,7 @@ from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.types import AXES, Type
 from gos_fx.kernels import default_tiles, tiles
-from gos_fx.latency.nest import Axis, Copy, Extents, Nest, Stream, along
+from gos_fx.latency.nest import FLOAT_BYTES, Axis, Copy, Extents, Nest, Stream, along
 from gos_fx.targets.target import Machine
 
 
@@ -50,7 +50,7 @@ def _windows(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nes
     if dense:
         groups = int(kernel.anchor.attr("groups"))
         tile["co"] = min(tile["co"], extents["co"] // groups)
-        if not tiles.outputs_first(kernel, types, tile, machine):
+        if not _outputs_first(kernel, types, tile, machine):
             order = ("n", "ho", "co", "wo")
     reads = _window_reads(kernel, types)
     return Nest(
@@ -66,6 +66,26 @@ def _windows(kernel: Kernel, types: Mapping[str, Type], machine: Machine) -> Nes
         copies=_padded(kernel, types, extents, tile),
         is_counted=_is_counted(kernel),
     )
+
+
+def _outputs_first(
+    kernel: Kernel, types: Mapping[str, Type], tile: Extents, machine: Machine
+) -> bool:
+    """Whether the loop over output channels goes outside that over rows.
+
+    Outside, weights are read once and the input once per block of channels; inside,
+    the input once and the weights once per block of rows. What fits half of the L2
+    cache is only read once from memory anyway.
+    """
+    sizes = tiles.extents(kernel, types)
+    weights = FLOAT_BYTES * prod(sizes[loop] for loop in ("co", "ci", "kh", "kw"))
+    inputs = FLOAT_BYTES * prod(tiles.concrete(types[kernel.anchor.operands[0]])[1:])
+    half = machine.l2_bytes // 2
+    channel_blocks = -(-sizes["co"] // tile["co"])
+    row_blocks = -(-sizes["ho"] // tile["ho"])
+    outside = weights + inputs * (1 if inputs <= half else channel_blocks)
+    inside = inputs + weights * (1 if weights <= half else row_blocks)
+    return outside <= inside
 
 
 def _is_counted(kernel: Kernel) -> bool:

@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import astuple
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +30,7 @@ from gos_fx.targets.target import Target
 logger = logging.getLogger("gos_fx")
 T = TypeVar("T")
 
+_IGNORED: ContextVar[bool] = ContextVar("ignored", default=False)
 _NAME = "tuning-1.sqlite"  # the number is that of the tables below
 _BUSY_S = 60.0  # a transaction takes milliseconds
 _BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps next to its file
@@ -259,6 +261,16 @@ def _sizes(text: str) -> Sizes:
         raise _Damaged(str(error)) from error
 
 
+@contextmanager
+def ignored() -> Iterator[None]:
+    """Compile as if nothing were tuned."""
+    token = _IGNORED.set(True)
+    try:
+        yield
+    finally:
+        _IGNORED.reset(token)
+
+
 def snapshot(target: Target, threads: int) -> Mapping[str, Sizes]:
     """Tuned sizes for a compilation, by kernel.
 
@@ -266,7 +278,7 @@ def snapshot(target: Target, threads: int) -> Mapping[str, Sizes]:
     the code is right either way.
     """
     records = Records()
-    if not records.path.exists():
+    if _IGNORED.get() or not records.path.exists():
         return {}
     try:
         return records.tuned(Setting.of(target, threads))
