@@ -61,7 +61,7 @@ def _sizes(row: Found) -> str:
         return "default"
     if not row["stands"]:
         return "as decided by a better source"
-    tile = _pairs(row["sizes"]["tile"])
+    tile = _pairs(row["sizes"]["tile"]) or "all 1"
     unroll = _pairs(row["sizes"]["unroll"])
     return f"{tile}; unroll {unroll}" if unroll else tile
 

@@ -98,13 +98,16 @@ class _Task:
 
     @property
     def name(self) -> str:
-        """``cross_correlation 3x3 1x64x56x56``: the window, and the result's shape."""
-        kernel = self.space.kernel
-        loops = extents(kernel, self.space.types)
-        words = [kernel.anchor.opcode]
+        """``cross_correlation 3x3 1x64x56x56 -> 1x128x28x28``: window and shapes."""
+        kernel, types = self.space.kernel, self.space.types
+        loops, anchor = extents(kernel, types), kernel.anchor
+        words = [anchor.opcode]
         if "kh" in loops:
             words.append(f"{loops['kh']}x{loops['kw']}")
-        words.append("x".join(map(str, kernel.nodes[-1].type.shape)))
+        if anchor.attrs.get("groups", 1) > 1:
+            words.append(f"{anchor.attr('groups')} groups")
+        shapes = (types[anchor.operands[0]].shape, kernel.nodes[-1].type.shape)
+        words.append(" -> ".join("x".join(map(str, shape)) for shape in shapes))
         return " ".join(words)
 
 
