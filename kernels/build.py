@@ -33,7 +33,7 @@ class BuildResult:
         seconds: wall-clock seconds of the whole compilation.
         unscheduled: functions TVM made of torch operators that no schedule fits.
         kernels: functions that each inference calls, in order, with their operators;
-            torch operators between ours have further functions.
+            torch operators that no rule knows have further functions, ``others``.
         memory: what :func:`gos_fx.kernels.memory.network_memory` found.
         tir: the scheduled code as TVMScript, where ``listings`` was asked for.
         assembly: the machine code as text, where ``listings`` was asked for.
@@ -44,6 +44,7 @@ class BuildResult:
     seconds: float
     unscheduled: tuple[str, ...] = ()
     kernels: tuple[dict[str, str], ...] = ()
+    others: tuple[str, ...] = ()
     memory: dict[str, int] | None = None
     tir: str = ""
     assembly: str = ""
@@ -161,6 +162,7 @@ def _compile(
         seconds=result["seconds"],
         unscheduled=tuple(result["unscheduled"]),
         kernels=tuple(result["kernels"]),
+        others=tuple(result["others"]),
         memory=result.get("memory"),
         tir=(job / TIR_FILE).read_text() if listings else "",
         assembly=(job / ASSEMBLY_FILE).read_text() if listings else "",

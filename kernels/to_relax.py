@@ -100,6 +100,43 @@ def compile_module(
         return tvm.compile(module, machine, relax_pipeline=pipeline)
 
 
+def executed(module: Any, calls: list[KernelCall]) -> list[KernelCall]:
+    """Those calls of kernels that were not evaluated at compile time.
+
+    Args:
+        module: behind the last pass.
+        calls: in order of execution.
+    """
+    left: dict[str, list[KernelCall]] = {}
+    for call in calls:
+        left.setdefault(call.function, []).append(call)
+    names = called_functions(module)
+    found = []
+    for i, name in enumerate(names):
+        if name in left:  # of several calls those are left that come last
+            found.append(left[name][-names[i:].count(name)])
+    return found
+
+
+def called_functions(module: Any) -> list[str]:
+    """Names of the kernels that ``main`` calls, in order, with those of its branches.
+
+    Args:
+        module: behind the last pass.
+    """
+    return _called(module["main"].body)
+
+
+def _called(body: Any) -> list[str]:
+    names = []
+    for value in (binding.value for block in body.blocks for binding in block.bindings):
+        if isinstance(value, relax.If):
+            names += [*_called(value.true_branch), *_called(value.false_branch)]
+        elif isinstance(getattr(value, "op", None), tvm.ir.GlobalVar):
+            names.append(value.op.name_hint)
+    return names
+
+
 def _reshape(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return relax.op.reshape(call.args[0], call.ty.shape)
 

@@ -55,7 +55,10 @@ def main(directory: Path) -> None:
     result = {
         "seconds": time.perf_counter() - started,
         "unscheduled": unscheduled,
-        "kernels": [asdict(call) for call in calls],
+        "kernels": [asdict(call) for call in to_relax.executed(planned[-1], calls)],
+        "others": sorted(
+            set(to_relax.called_functions(planned[-1])) - {c.function for c in calls}
+        ),
         "tuned": tuned.used,
     }
     if "graph" not in job:

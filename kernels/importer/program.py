@@ -162,10 +162,9 @@ class Importer(ExportedProgramImporter):
         target = node.target
         if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
             return False
-        if torch.Tag.nondeterministic_seeded in target.tags:
+        if torch.Tag.nondeterministic_seeded in target.tags or "empty" in str(target):
             return False
-        inputs = node.all_input_nodes
-        if not inputs or not all(source in self._constants for source in inputs):
+        if not all(source in self._constants for source in node.all_input_nodes):
             return False
         value = node.meta.get("val")
         if not isinstance(value, Tensor) or value.numel() > _FOLDED_ELEMENTS:
