@@ -14,8 +14,6 @@ from gos_fx.ir.fusion import Kernel, partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.parser import parse
 from gos_fx.latency.constants import Constants
-from gos_fx.latency.nest import Nest
-from gos_fx.latency.nesting import nest_of
 from gos_fx.latency.roofline import cost_of_kernel
 from gos_fx.targets import get
 
@@ -36,20 +34,18 @@ class Predicted:
 
 
 @lru_cache(maxsize=4096)
-def _kernels(text: str, target: str) -> tuple[Graph, tuple[tuple[Kernel, Nest], ...]]:
+def _kernels(text: str) -> tuple[Graph, tuple[Kernel, ...]]:
     graph = parse(text)
-    machine = get(target).machine
-    found = (k for k in partition(graph) if k.nodes[-1].type.role == "map")
-    return graph, tuple((k, nest_of(k, graph, machine)) for k in found)  # type: ignore[misc]
+    return graph, tuple(k for k in partition(graph) if k.nodes[-1].type.role == "map")
 
 
 def predict(one: Measured, constants: Constants | None = None) -> Predicted:
     """What the model says of a measured operator; by the target's own constants."""
     target = get(one.target)
-    graph, kernels = _kernels(one.text, one.target)
+    graph, kernels = _kernels(one.text)
     costs = [
-        cost_of_kernel(kernel, nest, graph.types, target, one.threads, constants)
-        for kernel, nest in kernels
+        cost_of_kernel(kernel, graph.types, target, one.threads, constants)
+        for kernel in kernels
     ]
     return Predicted(
         sum(cost.serial for cost in costs),

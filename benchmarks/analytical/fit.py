@@ -40,11 +40,11 @@ _OTHERS = (
 OUT_OF_ORDER_TARGET = "snapdragon_845"
 _OUT_OF_ORDER = (
     "scale",
-    "mixed",
+    "overlap",
     "number",
-    "spill",
-    "step_ci",
-    "window_load",
+    "window_overlap",
+    "store",
+    "block",
     "div",
     "exp",
 )

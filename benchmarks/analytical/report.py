@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.analytical import networks
 from benchmarks.analytical.errors import HELD_OUT, errors, is_held_out, measured
 from benchmarks.analytical.kernels import UNSEEN, read
-from gos_fx.latency import nesting
+from gos_fx.latency import planning
 from gos_fx.latency.analytical import AnalyticalSource
 from gos_fx.targets import get
 
@@ -78,7 +78,7 @@ def milliseconds() -> dict[str, float]:
     """CPU time of the first estimate of an operator, nothing cached."""
     source = AnalyticalSource(get("arm_a53"), 4)
     graphs = [one.graph for one in measured("arm_a53", 1)]
-    nesting.nest_of_types.cache_clear()
+    planning.forget()
     times = []
     for graph in graphs:
         before = time.process_time()

@@ -7,20 +7,21 @@ the emulator would count; the constants were fitted to that (``constants``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import hypot, prod
 from typing import Any
 
 from torch import fx
 
 from gos_fx.errors import BadOption
-from gos_fx.ir.fusion import Kernel, partition
+from gos_fx.ir.fusion import ALIAS, Kernel, partition
 from gos_fx.ir.graph import Graph
-from gos_fx.latency import glue
+from gos_fx.ir.types import Type
+from gos_fx.kernels.layout import Layout, Seen
+from gos_fx.kernels.movement import settle
+from gos_fx.latency.between import network_of, shape_of
 from gos_fx.latency.constants import constants_of
 from gos_fx.latency.model import Estimate, total
-from gos_fx.latency.nest import FLOAT_BYTES
-from gos_fx.latency.nesting import nest_of
 from gos_fx.latency.roofline import (
     UNFITTED_ERROR,
     Cost,
@@ -29,7 +30,7 @@ from gos_fx.latency.roofline import (
     fit_of,
 )
 from gos_fx.latency.source import NetworkLatency
-from gos_fx.latency.stream import Loop
+from gos_fx.latency.work import FLOAT_BYTES, Loop
 from gos_fx.passes.operators import Operator, find_operators
 from gos_fx.targets.target import Target
 
@@ -56,7 +57,9 @@ def kernel_latency(
     threads = _threads(target, threads)
     if kernel.nodes[-1].type.role != "map":
         return Estimate(0.0, 0.0, SOURCE, target.name, 0.0)
-    return _estimate(_cost(kernel, graph, target, threads), target, threads)
+    return _estimate(
+        cost_of_kernel(kernel, graph.types, target, threads), target, threads
+    )
 
 
 def graph_latency(graph: Graph, target: Target, threads: int | None = None) -> Estimate:
@@ -123,11 +126,6 @@ def errors_of(target: Target, threads: int) -> tuple[float, float]:
     return hypot(fit.error, constants.error), constants.noise
 
 
-def _cost(kernel: Kernel, graph: Graph, target: Target, threads: int) -> Cost:
-    nest = nest_of(kernel, graph, target.machine)
-    return cost_of_kernel(kernel, nest, graph.types, target, threads)
-
-
 class AnalyticalSource:
     """This model as a source. It runs nothing and needs no inputs."""
 
@@ -153,52 +151,76 @@ class AnalyticalSource:
         """The sum over a traced network, at the shapes that the trace recorded, with
         these ``operators`` in place of its own if given.
 
-        Torch operators between ours are the functions that TVM makes of them, or, where
-        this does not know them, the bytes that they read and write. ``runtime`` is what
-        the virtual machine does between kernels.
+        As in compiled code, what runs between operators is part of the kernel that it
+        is fused into; of torch operators that nothing here knows, the bytes are counted
+        that they read and write. ``runtime`` is what the virtual machine does between
+        kernels.
         """
-        found, others, counters = {}, {}, {}
         if operators is None:
             operators = find_operators(network)
-        by_first = {op.nodes[0]: op for op in operators}
-        calls = 0
-        for node in network.graph.nodes:
-            operator = by_first.get(node.name)
-            if operator is not None and operator.template is not None:
-                graph = operator.concrete
-                found[operator.name] = self.operator(graph)
-                counters[operator.name] = self.counted(graph)
-                calls += glue.calls(graph)
-            elif operator is not None or node.op in ("call_function", "call_method"):
-                name = node.name if operator is None else operator.name
-                others[name], called = self._between(node)
-                calls += called
-        others[RUNTIME] = self._estimate(glue.runtime(calls, self.target))
-        each = (*found.values(), *others.values())
-        whole = total(each, SOURCE, self.target.name)
+        instructions, unknown = network_of(network, operators)
+        instructions, layouts = settle(instructions, border=True)
+        costs: dict[str, list[Cost]] = {
+            op.name: [] for op in operators if op.template is not None
+        }
+        ours = frozenset(costs)
+        calls = len(unknown)
+        scattered = _scattered(layouts, instructions.types)
+        for kernel in partition(instructions):
+            if kernel.nodes[-1].type.role == "map":
+                owner = instructions.owners.get(kernel.anchor.name, kernel.anchor.name)
+                cost = cost_of_kernel(
+                    kernel,
+                    instructions.types,
+                    self.target,
+                    self.threads,
+                    scattered=scattered,
+                )
+                costs.setdefault(owner, []).append(cost)
+                calls += kernel.anchor.opcode not in (ALIAS, "reshape")
+        each = {name: self._sum(found) for name, found in costs.items()}
+        found = {name: each[name] for name in each if name in ours}
+        others = {name: each[name] for name in each if name not in ours}
+        owners = {node: op.name for op in operators for node in op.nodes}
+        for node in unknown:
+            others[owners.get(node.name, node.name)] = self._traffic(node)
+        others[RUNTIME] = self._estimate(_runtime(calls, self.target))
+        whole = total((*found.values(), *others.values()), SOURCE, self.target.name)
+        counters = {name: self._counted(costs[name]) for name in costs}
         return NetworkLatency(whole, found, others, counters)
 
-    def counted(self, graph: Graph) -> dict[str, float]:
-        """What the emulator would count of a concrete graph."""
-        kernels = [k for k in partition(graph) if k.nodes[-1].type.role == "map"]
-        costs = [_cost(kernel, graph, self.target, self.threads) for kernel in kernels]
+    def _sum(self, costs: Sequence[Cost]) -> Estimate:
+        return total(map(self._estimate, costs), SOURCE, self.target.name)
+
+    def _counted(self, costs: Sequence[Cost]) -> dict[str, float]:
+        """What the emulator would count."""
         return {
             "cycles": sum(x.serial + x.parallel(self.threads) for x in costs),
             "lines": sum(cost.lines for cost in costs),
         }
 
-    def _between(self, node: fx.Node) -> tuple[Estimate, int]:
-        """What TVM makes of a torch operator, and how many functions that is."""
-        found = glue.cost_of_node(node, self.target)
-        if found is None:
-            return self._traffic(node), 1
-        return self._estimate(found), int(found.serial > 0)
-
     def _estimate(self, cost: Cost) -> Estimate:
         return _estimate(cost, self.target, self.threads)
 
     def _traffic(self, node: fx.Node) -> Estimate:
-        read = sum(prod(glue.shape_of(source)) for source in node.all_input_nodes)
-        written = prod(glue.shape_of(node))
+        read = sum(prod(shape_of(source)) for source in node.all_input_nodes)
+        written = prod(shape_of(node))
         bytes = FLOAT_BYTES * (read + written)
         return traffic_latency(bytes, written, self.target, self.threads)
+
+
+def _scattered(
+    layouts: Mapping[str, Layout], types: Mapping[str, Type]
+) -> frozenset[str]:
+    """Values whose channels do not lie side by side."""
+    return frozenset(
+        name
+        for name, layout in layouts.items()
+        if isinstance(layout, Seen) or (layout.is_plain and types[name].rank == 4)
+    )
+
+
+def _runtime(calls: int, target: Target) -> Cost:
+    """What the virtual machine does around so many functions."""
+    c = constants_of(target)
+    return Cost(c.scale * c.runtime_cycles * calls, (), c.runtime_lines * calls)

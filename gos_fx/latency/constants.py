@@ -22,54 +22,37 @@ class Constants:
 
     # Of all cycles.
     scale: float = 1.0
-    # Copies of the input, by line, row, vector or element.
-    fill_line: float = 7.844
-    fill_call: float = 209.4
-    fill_row: float = 0.001001
-    fill_vector: float = 0.001274
-    copy_plane: float = 0.002784
-    copy_row: float = 19.46
-    copy_vector: float = 0.001001
-    phase_element: float = 2.924
-    pack_element: float = 1.428
-    # Steps of a dense tile or matmul.
-    weight_load: float = 0.4959
-    input_load: float = 0.2353
-    number: float = 1.413
-    half: float = 0.5255
-    chain: float = 0.3946
-    mixed: float = 1.804
-    spill_from: float = 1.395
-    live_weight: float = 0.001068
-    live_input: float = 2.006
-    spill: float = 3.326
-    spill_wide: float = 7.341
-    tails: float = 0.2921
-    shuffle: float = 2.085
-    uneven: float = 0.2518
-    cut_load: float = 0.001025
-    step_ci: float = 2.115
-    # Its start and end.
-    tile: float = 0.002237
-    clear: float = 0.001
-    store_row: float = 3.461
-    store_lane: float = 4.42
-    store_tail: float = 6.175
-    store_vector: float = 0.001012
-    epilogue_tail: float = 0.001118
-    late: float = 1.001
-    # Steps of windows.
-    window_load: float = 1.135
-    window_aliased: float = 1.411
-    average: float = 11.93
-    window_tap: float = 3.394
-    window_number: float = 0.001
-    window_half: float = 0.4185
-    window_spill_from: float = 0.777
-    window_spill: float = 3.408
-    window_tile: float = 0.001002
-    window_store: float = 2.706
-    window_tail: float = 3.328
+    # Copies of the input: for each copy in a parallel loop, pixel, turn and vector; for
+    # each number that is fetched alone.
+    workspace: float = 200.0
+    copy_pixel: float = 5.0
+    copy_turn: float = 2.0
+    copy_vector: float = 3.0
+    gather: float = 5.0
+    # Dense kernels: each call of a microkernel, each register block.
+    call_block: float = 16.0
+    block: float = 30.0
+    # Steps of blocks that are left to LLVM.
+    number: float = 1.0
+    chain: float = 1.0
+    overlap: float = 1.0
+    turn: float = 2.0
+    rolled: float = 4.0
+    spill: float = 3.0
+    # A vector of results, and what it reads beside.
+    store: float = 4.0
+    cut: float = 3.0
+    late: float = 1.0
+    # Windows.
+    window_overlap: float = 1.0
+    window_turn: float = 4.0
+    window_tile: float = 20.0
+    window_row: float = 20.0
+    average: float = 10.0
+    # Winograd's transforms, for each vector of a point.
+    winograd_input: float = 6.0
+    winograd_output: float = 6.0
+    winograd_tile: float = 40.0
     # Kernels without a register tile.
     simple: float = 0.9314
     div: float = 27.08
@@ -87,7 +70,7 @@ class Constants:
     row: float = 0.001
     element: float = 1.651
     cut_element: float = 0.001
-    block: float = 19.81
+    tile_block: float = 19.81
     reduce_step: float = 10.08
     reduce_vector: float = 0.008462
     reduce_strided: float = 0.1197
@@ -104,9 +87,6 @@ class Constants:
     # Parts of the last cache that other data may take before a line goes.
     cache_from: float = 0.8983
     cache_to: float = 1.221
-    # Part of what threads crowd out of the shared cache that is fetched again: they do
-    # not stay in step, and find some of each other's lines. Set by hand on ResNet-18.
-    crowded: float = 0.72
     kernel_lines: float = 29.54
     # Of the virtual machine, for each call of a kernel.
     runtime_cycles: float = 2000.0
@@ -127,11 +107,8 @@ FITTED = Constants()
 OUT_OF_ORDER = replace(
     FITTED,
     scale=0.637,
-    mixed=1.37,
-    number=1.37,
-    spill=2.0,
-    step_ci=0.0,
-    window_load=0.291,
+    overlap=0.25,
+    window_overlap=0.25,
     div=14.5,
     exp=53.8,
     error=0.82,

@@ -8,32 +8,14 @@ least recently. A line that was written is written back when it goes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from gos_fx.latency.constants import Constants
-from gos_fx.latency.nest import FLOAT_BYTES, Nest, Stream
+from gos_fx.latency.work import Stage, Sweep
 from gos_fx.targets.target import Machine
 
 # Points along a sweep at which it is asked what is still there.
 _SAMPLES = 4
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A buffer that a stage goes through once, or ``repeats`` times.
-
-    ``fetched`` false: it is cleared without being read.
-    """
-
-    buffer: str
-    lines: float
-    write: bool = False
-    repeats: float = 1.0
-    fetched: bool = True
-
-
-Stage = Sequence[Sweep]
 
 
 def last_cache(machine: Machine) -> int:
@@ -125,70 +107,3 @@ def _between(
             )
         part += gone(touched, machine, c)
     return part / _SAMPLES
-
-
-def stream_lines(stream: Stream, extents: Mapping[str, int], machine: Machine) -> float:
-    """Lines of a stream that are touched while the loops run over these extents."""
-    per = machine.line_bytes / FLOAT_BYTES
-    *outer, inner = (axis.positions(extents) for axis in stream.axes)
-    rows, whole = float(inner), True
-    # Axes that are covered from end to end lie behind each other in memory.
-    for axis, positions in zip(reversed(stream.axes), [inner, *reversed(outer)]):
-        if axis is stream.axes[-1]:
-            rows = float(positions)
-        elif whole:
-            rows *= positions
-        else:
-            break
-        whole = whole and positions == axis.size
-    runs = stream.elements(extents) / rows
-    return runs * (rows / per + (0.0 if whole else 0.5))
-
-
-def repeated(
-    nest: Nest, machine: Machine, c: Constants, threads: int = 1
-) -> dict[str, float]:
-    """How often each stream's lines come from DRAM while the nest runs, at least once.
-
-    From the register tile outwards: if all that one iteration of a loop touches stays
-    in the cache, the next iteration finds again what the two have in common. Threads
-    that share the cache are at as many iterations of the loop that is divided among
-    them: what moves with it is there for each of them, the rest they read together.
-    """
-    divided = _divided(nest) if threads > 1 and _is_shared(machine) else None
-    inside = divided is not None
-    extents = nest.extents(nest.tile)
-    lines = {s.name: stream_lines(s, extents, machine) for s in nest.streams}
-    for loop in reversed(nest.outputs):
-        now = {s.name: stream_lines(s, extents, machine) for s in nest.streams}
-        if inside:
-            now = {
-                s.name: now[s.name] * (threads if _moves(s, divided) else 1)
-                for s in nest.streams
-            }
-        part = gone(sum(now.values()), machine, c) * (c.crowded if inside else 1.0)
-        extents[loop] = nest.outputs[loop]
-        for s in nest.streams:
-            once = max(lines[s.name], stream_lines(s, extents, machine))
-            together = threads if loop == divided and not _moves(s, loop) else 1
-            again = lines[s.name] * max(1.0, nest.tiles[loop] / together)
-            lines[s.name] = (1.0 - part) * once + part * max(once, again)
-        inside = inside and loop != divided
-    whole = nest.extents(nest.outputs)
-    return {
-        s.name: max(1.0, lines[s.name] / stream_lines(s, whole, machine))
-        for s in nest.streams
-    }
-
-
-def _is_shared(machine: Machine) -> bool:
-    return machine.l3_bytes is not None or machine.l2_shared
-
-
-def _divided(nest: Nest) -> str | None:
-    """The outermost loop that has several iterations."""
-    return next((loop for loop, count in nest.tiles.items() if count > 1), None)
-
-
-def _moves(stream: Stream, loop: str | None) -> bool:
-    return any(loop == x for axis in stream.axes for x, _, _ in axis.loops)

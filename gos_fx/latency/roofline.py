@@ -11,24 +11,28 @@ better than the maximum).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from math import ceil, prod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import ceil
 
-from gos_fx.ir.fusion import Kernel
+from gos_fx.ir.fusion import ALIAS, Kernel
 from gos_fx.ir.types import Type
-from gos_fx.kernels.tiles import concrete
-from gos_fx.latency import issue, lines, stream
+from gos_fx.kernels.window_tiles import WindowPlan
+from gos_fx.kernels.winograd_tiles import WinogradPlan
+from gos_fx.latency import dense, stream, window, winograd
 from gos_fx.latency.constants import FITTED, Constants, constants_of
-from gos_fx.latency.lines import Stage, Sweep
-from gos_fx.latency.nest import FLOAT_BYTES, Nest
-from gos_fx.latency.stream import Loop
+from gos_fx.latency.lines import lines_of
+from gos_fx.latency.planning import DenseForm, planned
+from gos_fx.latency.work import Loop, Work
 from gos_fx.targets.target import Fit, Machine, Target
 
 # Of targets without an emulation, whose constants nobody has fitted: the issue model's
 # cycles and the rate of memory as they are, and half to one and a half times the result
 # is what such models reach unfitted.
 UNFITTED_ERROR = 0.5
+# Anchors that are another shape of the same memory.
+_NOTHING = ("reshape", ALIAS)
 
 
 @dataclass(frozen=True)
@@ -69,126 +73,74 @@ def fit_of(target: Target, threads: int) -> Fit:
     return Fit(threads, 1.0, line_s, UNFITTED_ERROR, UNFITTED_ERROR / 5, "unfitted")
 
 
-def cost_of_loops(loops: list[Loop], lines: float, c: Constants = FITTED) -> Cost:
+def cost_of_loops(loops: Sequence[Loop], lines: float, c: Constants = FITTED) -> Cost:
     """Loops that are not divided go to the serial part, with the call."""
     serial = sum(loop.cycles for loop in loops if loop.parts <= 1) + c.call
     divided = (Loop(c.scale * x.cycles, x.parts) for x in loops if x.parts > 1)
     return Cost(c.scale * serial, tuple(divided), lines)
 
 
-def cost_of_nest(
-    nest: Nest,
-    machine: Machine,
-    epilogue: float,
-    threads: int,
-    c: Constants = FITTED,
-) -> Cost:
-    """Cost of a nest whose epilogue takes these cycles for each vector of results."""
-    parts = nest.parts(threads)
-    loops = []
-    before = 0.0
-    for copy in nest.copies:
-        fill, move = issue.cycles_of_copy(copy, machine, c)
-        if copy.local:
-            before += fill + move
-        else:
-            is_divided = parts > 1
-            loops.append(Loop(fill))
-            loops.append(Loop(move, copy.planes if is_divided else 1))
-    tiles = issue.cycles_of_tiles(nest, machine, epilogue, c, parts > 1)
-    products = prod(nest.outputs.values()) * nest.steps
-    tiles = max(tiles, products / machine.lanes / machine.fma_per_cycle / c.scale)
-    loops.append(Loop(before + tiles, parts))
-    busy = threads if parts > 1 else 1
-    return cost_of_loops(loops, nest_lines(nest, machine, c, busy), c)
-
-
-def nest_lines(nest: Nest, machine: Machine, c: Constants, threads: int = 1) -> float:
-    """Lines from and to DRAM; the maps were written just before, the weights not."""
-    whole = nest.extents(nest.outputs)
-    size = {s.name: lines.stream_lines(s, whole, machine) for s in nest.streams}
-    repeats = lines.repeated(nest, machine, c, threads)
-    maps = {s.name for s in (*nest.reads, *nest.late) if s.role == "map"}
-    stages: list[Stage] = [[Sweep(name, size[name], True) for name in sorted(maps)]]
-    read = dict.fromkeys(s.name for s in (*nest.reads, *nest.late))
-    for i, copy in enumerate(nest.copies):
-        if copy.local:
-            continue
-        made = copy.bytes / machine.line_bytes
-        name = f"copy {i} of {copy.source}"
-        if copy.filled:
-            stages.append([Sweep(name, made, True, fetched=not copy.zeros)])
-        source = Sweep(copy.source, size[copy.source])
-        stages.append([source, Sweep(name, made, True)])
-        read[copy.source] = None
-        size[name], repeats[name] = made, repeats.get(copy.source, 1.0)
-        read = dict.fromkeys(name if x == copy.source else x for x in read)
-    main = [Sweep(x, size[x], repeats=_sweeps(nest, x)) for x in read]
-    main.append(Sweep(nest.write.name, size[nest.write.name], True))
-    stages.append(main)
-    again = sum((repeats[x] - 1.0) * size[x] for x in read)
-    again += 2.0 * (repeats[nest.write.name] - 1.0) * size[nest.write.name]
-    return lines.lines_of(stages, machine, c) + again + c.kernel_lines
-
-
-def _sweeps(nest: Nest, name: str) -> float:
-    """How often a stream is gone through: loops outside of those that move it."""
-    times = 1
-    streams = [s for s in nest.reads if s.name == name or name.endswith(s.name)]
-    for loop, count in nest.tiles.items():
-        if count > 1 and any(
-            loop == x for s in streams for axis in s.axes for x, _, _ in axis.loops
-        ):
-            break
-        times *= count
-    return float(times)
-
-
-def cost_of_stream(
-    kernel: Kernel,
-    types: Mapping[str, Type],
-    machine: Machine,
-    c: Constants = FITTED,
-) -> Cost:
-    """Cost of a kernel without a register tile."""
-    loops = stream.loops_of(kernel, types, machine, c)
-    per = machine.line_bytes / FLOAT_BYTES
-    sizes = {x: prod(concrete(types[x])) / per for x in kernel.inputs}
-    out = prod(concrete(kernel.nodes[-1].type)) / per
-    maps = [Sweep(x, sizes[x], True) for x in sizes if types[x].role == "map"]
-    stages: list[Stage] = [maps]
-    inputs = [Sweep(x, size) for x, size in sizes.items()]
-    opcode = kernel.anchor.opcode
-    if opcode == "cross_correlation":
-        made = prod(concrete(kernel.anchor.type)) / per
-        stages += [[*inputs, Sweep("maps", made, True)]]
-        inputs = [Sweep("maps", made)]
-    elif opcode == "softmax":
-        stages += [inputs, [*inputs, Sweep("exp", out, True)], [Sweep("exp", out)]]
-        inputs = [Sweep("exp", out)]
-    stages.append([*inputs, Sweep(kernel.output, out, True)])
-    found = lines.lines_of(stages, machine, c)
-    return cost_of_loops(loops, found + c.kernel_lines, c)
-
-
 def cost_of_kernel(
     kernel: Kernel,
-    nest: Nest | None,
     types: Mapping[str, Type],
     target: Target,
     threads: int,
     constants: Constants | None = None,
+    scattered: frozenset[str] = frozenset(),
 ) -> Cost:
-    """Cost of a kernel of a concrete graph, ``nest`` as of ``nest_of``.
+    """Cost of a kernel of a concrete graph.
 
     Args:
         constants: in place of those that were fitted to the target's issue model.
+        scattered: values whose channels do not lie side by side.
     """
-    machine, c = target.machine, constants or constants_of(target)
-    if nest is not None:
-        first = 2 if kernel.is_summed else 1
-        epilogue = sum(stream.arithmetic(node, c) for node in kernel.nodes[first:])
-        return cost_of_nest(nest, machine, epilogue, threads, c)
-    if kernel.anchor.opcode == "reshape":
-        return Cost(0.0)  # another shape of the same bytes
-    return cost_of_stream(kernel, types, machine, c)
+    if kernel.anchor.opcode in _NOTHING:
+        return Cost(0.0)
+    machine = _with_cores(target.machine, threads)
+    c = constants or constants_of(target)
+    work = work_of_kernel(kernel, types, machine, c, scattered)
+    lines = lines_of(work.stages, machine, c) + work.again + c.kernel_lines
+    return cost_of_loops(work.loops, lines, c)
+
+
+def work_of_kernel(
+    kernel: Kernel,
+    types: Mapping[str, Type],
+    machine: Machine,
+    c: Constants,
+    scattered: frozenset[str] = frozenset(),
+) -> Work:
+    """What the code that is generated for a kernel does, by the plan that it has.
+
+    Args:
+        machine: with as many cores as the code makes use of.
+    """
+    plan = planned(kernel, types, machine, scattered)
+    if plan is None:
+        return stream.stream_work(kernel, types, machine, c)
+    epilogue = epilogue_cycles(kernel, types, machine, c)
+    if isinstance(plan, DenseForm):
+        return dense.dense_work(kernel, types, plan, machine, epilogue, c)
+    if isinstance(plan, WinogradPlan):
+        return winograd.winograd_work(kernel, types, plan, machine, epilogue, c)
+    assert isinstance(plan, WindowPlan)
+    ends = {kernel.anchor.operands[0], kernel.output}
+    return window.window_work(
+        kernel, types, plan, machine, epilogue, c, scattered=bool(ends & scattered)
+    )
+
+
+def epilogue_cycles(
+    kernel: Kernel, types: Mapping[str, Type], machine: Machine, c: Constants
+) -> float:
+    """What follows the sums, for each vector of results: arithmetic and other maps."""
+    nodes = kernel.nodes[2 if kernel.is_summed else 1 :]
+    late = {n for node in nodes for n in node.operands if n in kernel.inputs}
+    whole = sum(types[name].rank > 1 for name in late)
+    arithmetic = sum(stream.arithmetic(node, c) for node in nodes)
+    return arithmetic + c.late * whole * dense.vector_words(machine)
+
+
+@lru_cache(maxsize=64)
+def _with_cores(machine: Machine, threads: int) -> Machine:
+    return replace(machine, cores=max(1, min(threads, machine.cores)))

@@ -1,4 +1,4 @@
-"""Cycles of kernels without a register tile: the plain schedule, stage by stage.
+"""Kernels without a register tile: the plain schedule, stage by stage.
 
 The plain schedule (``gos_fx.kernels.schedules.stage``) makes one loop over all elements
 whose body is a vector, or, under tile and unroll nodes, loops around a tile. LLVM
@@ -9,14 +9,15 @@ otherwise it computes an address for every element.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil, prod
 
-from gos_fx.ir.fusion import Kernel, is_elementwise
+from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.graph import Node
-from gos_fx.ir.types import Type, axis_index, channel_axis
+from gos_fx.ir.types import Type, axis_index
 from gos_fx.kernels import tiles
+from gos_fx.kernels.layout import inside, stored_shape
 from gos_fx.latency.constants import Constants
+from gos_fx.latency.work import FLOAT_BYTES, Loop, Stage, Sweep, Work
 from gos_fx.targets.target import Machine
 
 # Elements from which the plain schedule is parallel, and its widest vector
@@ -25,15 +26,9 @@ PARALLEL_WORK = 1 << 14
 MAX_VECTOR = 64
 # Cycles of arithmetic from which LLVM leaves a loop over numbers as it is.
 _SIMPLE = 10.0
-_MOVES = ("concat", "transpose", "resize", "reshape")
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Cycles of one loop, of which threads take equal parts."""
-
-    cycles: float
-    parts: int = 1
+_MOVES = (
+    *("concat", "transpose", "resize", "reshape", "move", "slice", "expand", "pad"),
+)
 
 
 def arithmetic(node: Node, c: Constants) -> float:
@@ -43,9 +38,16 @@ def arithmetic(node: Node, c: Constants) -> float:
     named = {
         "div": c.div,
         "sqrt": c.sqrt,
+        "rsqrt": c.sqrt + c.div,
         "exp": c.exp,
         "sigmoid": c.exp + c.div + c.simple,
+        "silu": c.exp + c.div + 2 * c.simple,
         "tanh": c.tanh + c.div,
+        "erf": c.tanh + c.div,
+        "gelu": c.tanh + c.div + 4 * c.simple,
+        "clip": 2 * c.simple,
+        "affine": 2 * c.simple,
+        "absolute": 2 * c.simple,
     }
     if node.opcode in named:
         return named[node.opcode]
@@ -72,111 +74,103 @@ def crosses(shape: Sequence[int], width: int) -> bool:
     return any(aligned) and not all(aligned)
 
 
-def loops_of(
+def stream_work(
+    kernel: Kernel, types: Mapping[str, Type], machine: Machine, c: Constants
+) -> Work:
+    """Its loops and what it reads and writes."""
+    per = machine.line_bytes / FLOAT_BYTES
+    sizes = {x: prod(tiles.concrete(types[x])) / per for x in kernel.inputs}
+    out = prod(tiles.concrete(kernel.nodes[-1].type)) / per
+    maps = [Sweep(x, sizes[x], True) for x in sizes if types[x].role == "map"]
+    inputs = [Sweep(x, size) for x, size in sizes.items()]
+    stages: list[Stage] = [maps]
+    opcode = kernel.anchor.opcode
+    if opcode == "cross_correlation":
+        made = prod(tiles.concrete(kernel.anchor.type)) / per
+        stages += [[*inputs, Sweep("maps", made, True)]]
+        inputs = [Sweep("maps", made)]
+    elif opcode == "softmax":
+        stages += [inputs, [*inputs, Sweep("exp", out, True)], [Sweep("exp", out)]]
+        inputs = [Sweep("exp", out)]
+    elif opcode == "layer_norm":
+        stages += [inputs, inputs]
+    stages.append([*inputs, Sweep(kernel.output, out, True)])
+    return Work(tuple(_loops(kernel, types, machine, c)), tuple(stages))
+
+
+def _loops(
     kernel: Kernel, types: Mapping[str, Type], machine: Machine, c: Constants
 ) -> list[Loop]:
     """The loops of a kernel in order of execution."""
     anchor, last = kernel.anchor, kernel.nodes[-1]
-    shape = tiles.concrete(last.type)
-    source = tiles.concrete(types[anchor.operands[0]])
-    steered = bool(kernel.tile or kernel.unroll)
+    of = types[anchor.operands[0]]
     each = sum(arithmetic(node, c) for node in kernel.nodes)
     loops: list[Loop] = []
     if anchor.opcode == "cross_correlation":
         loops.append(_maps(kernel, types, machine, c))
-        source = tiles.concrete(anchor.type)
         if len(kernel.nodes) > 1:
             axis = str(kernel.nodes[1].attrs.get("axis", "ci"))
-            loops.append(_reduced(source, axis_index(axis, 5), machine, c))
+            loops.append(_reduced(anchor.type, axis_index(axis, 5), machine, c))
         return loops
     if anchor.opcode == "softmax":
-        at = axis_index(str(anchor.attr("axis")), len(shape))
-        loops.append(_reduced(shape, at, machine, c))
-        loops.append(_plain(shape, 2, c.exp + c.simple, machine, c, ()))
-        loops.append(_reduced(shape, at, machine, c))
+        at = axis_index(str(anchor.attr("axis")), of.rank)
+        loops.append(_reduced(of, at, machine, c))
+        loops.append(_plain(of, 2, c.exp + c.simple, machine, c, 0))
+        loops.append(_reduced(of, at, machine, c))
         each = c.div
+    elif anchor.opcode == "layer_norm":
+        loops += 2 * [_reduced(of, of.rank - 1, machine, c)]
+        each = c.div + c.sqrt + 3 * c.simple
     elif anchor.opcode in tiles.REDUCTIONS and anchor.attrs.get("axis"):
-        at = axis_index(str(anchor.attr("axis")), len(source))
-        loop = _reduced(source, at, machine, c)
-        loops.append(loop)
+        at = axis_index(str(anchor.attr("axis")), of.rank)
+        loops.append(_reduced(of, at, machine, c))
         rest = kernel.nodes[1:]
         if anchor.opcode in ("sum", "max", "min") and not rest:
             return loops
         each = sum(arithmetic(node, c) for node in rest) + c.simple
-    reads = len(kernel.inputs)
-    if steered:
-        loops.append(_tiled(kernel, types, shape, reads, each, machine, c))
+    if kernel.tile or kernel.unroll:
+        loops.append(_tiled(kernel, types, each, machine, c))
     elif anchor.opcode in _MOVES:
-        loops.append(_moved(kernel, shape, source, machine, c))
+        loops.append(_moved(kernel, machine, c))
     else:
-        loops.append(
-            _plain(shape, reads, each, machine, c, _channels(kernel, types, shape))
-        )
+        vectors = sum(types[name].rank == 1 for name in kernel.inputs)
+        reads = len(kernel.inputs) - vectors
+        loops.append(_plain(last.type, reads, each, machine, c, vectors))
     return loops
 
 
-def _channels(
-    kernel: Kernel, types: Mapping[str, Type], shape: Sequence[int]
-) -> tuple[int, ...]:
-    """Extents behind the channel axis, one for each operand of a number per channel."""
-    rank = len(shape)
-    if rank < 2:
-        return ()
-    plane = prod(shape[channel_axis(rank) + 1 :])
-    return tuple(plane for name in kernel.inputs if types[name].rank == 1)
-
-
-def plain_loop(
-    shape: Sequence[int], reads: int, each: float, machine: Machine, c: Constants
-) -> Loop:
-    """An element-wise function that TVM or the plain schedule made of one stage."""
-    return _plain(shape, reads, each, machine, c, ())
-
-
-def reduced_loop(source: tuple[int, ...], machine: Machine, c: Constants) -> Loop:
-    """A mean over the last two axes, as TVM makes it: one number after the other."""
-    points = prod(source)
-    parts = prod(source[:-2]) if points >= PARALLEL_WORK else 1
-    return Loop(points * c.reduce_scalar, parts)
-
-
 def _plain(
-    shape: Sequence[int],
-    reads: int,
-    each: float,
-    machine: Machine,
-    c: Constants,
-    channels: Sequence[int],
+    of: Type, reads: int, each: float, machine: Machine, c: Constants, channels: int
 ) -> Loop:
+    """A loop over all elements that reads whole maps and numbers of each channel."""
+    shape = stored_shape(of)
     total = prod(shape)
     width = vector_width(total, 4 * machine.lanes)
     parts = total // width if total >= PARALLEL_WORK else 1
     vectors = ceil(width / machine.lanes)
-    full = reads - len(channels)
-    moved = vectors * (c.stream_load * full + c.stream_store + each)
+    moved = vectors * (c.stream_load * reads + c.stream_store + each)
     if width == 1:  # left to LLVM, which makes vectors of what is simple
         if each < _SIMPLE:
             return Loop(total / machine.lanes * (c.stream_loop + moved), parts)
         return Loop(total * (c.stream_loop + c.scalar * each), parts)
     if crosses(shape, width):
-        moved = vectors * each + width * (c.lane + c.lane_read * (full - 1))
-    for plane in channels:
-        moved += c.channel if plane % width == 0 else c.lane_channel * width
+        moved = vectors * each + width * (c.lane + c.lane_read * (reads - 1))
+    aligned = shape[-1] % width == 0 or width % shape[-1] == 0
+    moved += channels * (c.channel * vectors if aligned else c.lane_channel * width)
     return Loop(total // width * (c.stream_loop + moved), parts)
 
 
 def _tiled(
     kernel: Kernel,
     types: Mapping[str, Type],
-    shape: tuple[int, ...],
-    reads: int,
     each: float,
     machine: Machine,
     c: Constants,
 ) -> Loop:
-    """The tile's loops in one iteration of the others."""
-    names = tiles.tiled_loops(kernel, types)
-    extents = dict(zip(names, shape, strict=True))
+    """The tile's loops in one iteration of the others, in the order of memory."""
+    of = kernel.nodes[-1].type
+    names = inside(of).stored(tiles.axes(of.rank))
+    extents = dict(zip(names, stored_shape(of), strict=True))
     tile = dict.fromkeys(names, 1) | {
         k: v for k, v in tiles.clamp(dict(kernel.tile), extents).items() if k in names
     }
@@ -194,17 +188,21 @@ def _tiled(
         body = inner * (c.element + (c.cut_element if cut else 0.0))
         body += each * (ceil(inner / machine.lanes) if whole else inner)
     else:
+        reads = len(kernel.inputs)
         body = vectors * (c.stream_load * reads + c.stream_store + each)
         body = inner // size * (c.row + body)
-    return Loop(parts * c.block + blocks * body, parts)
+    return Loop(parts * c.tile_block + blocks * body, parts)
 
 
-def _reduced(source: tuple[int, ...], at: int, machine: Machine, c: Constants) -> Loop:
+def _reduced(of: Type, at: int, machine: Machine, c: Constants) -> Loop:
     """One stage of a reduction over an axis, by vectors of the last axis that stays."""
+    source = tiles.concrete(of)
     points = prod(source)
-    spatial = [s for i, s in enumerate(source) if i != at]
-    width = vector_width(spatial[-1], 2 * machine.lanes) if len(spatial) > 1 else 1
-    contiguous = at != len(source) - 1
+    spatial = [i for i in range(of.rank) if i != at]
+    width = 1
+    if len(spatial) > 1:
+        width = vector_width(source[spatial[-1]], 2 * machine.lanes)
+    contiguous = inside(of).order[-1] == spatial[-1]
     parts = points // source[at] // width if points >= PARALLEL_WORK else 1
     steps = points // width
     if width == 1:
@@ -216,27 +214,24 @@ def _reduced(source: tuple[int, ...], at: int, machine: Machine, c: Constants) -
     return Loop(steps * step + points // source[at] // width * c.reduce_start, parts)
 
 
-def _moved(
-    kernel: Kernel,
-    shape: tuple[int, ...],
-    source: tuple[int, ...],
-    machine: Machine,
-    c: Constants,
-) -> Loop:
+def _moved(kernel: Kernel, machine: Machine, c: Constants) -> Loop:
     """Elements that are fetched from where they were."""
+    of = kernel.nodes[-1].type
+    shape = stored_shape(of)
     total = prod(shape)
     width = vector_width(total, 4 * machine.lanes)
     parts = total // width if total >= PARALLEL_WORK else 1
     opcode = kernel.anchor.opcode
-    inside = shape[-1] % width == 0
+    in_row = shape[-1] % width == 0
     if opcode == "concat":
         element = c.concat
-        if axis_index(str(kernel.anchor.attr("axis")), len(shape)) > 1:
+        axis = str(kernel.anchor.attr("axis"))
+        if inside(of).order[-1] == axis_index(axis, of.rank):
             element += c.concat_inner * (len(kernel.anchor.operands) - 1)
     elif opcode == "resize":
-        element = c.resize_inside if inside else c.resize
+        element = c.resize_inside if in_row else c.resize
     else:
-        element = c.transpose_inside if inside else c.transpose
+        element = c.transpose_inside if in_row else c.transpose
     return Loop(total * element, parts)
 
 
@@ -248,8 +243,3 @@ def _maps(
     taps = prod(tiles.concrete(types[kernel.anchor.operands[1]])[2:])
     parts = prod(out[:-1]) if prod(out) * taps >= PARALLEL_WORK else 1
     return Loop(prod(out) * (c.map_point + taps * c.map_tap), parts)
-
-
-def is_stream(kernel: Kernel) -> bool:
-    """Whether all of a kernel is element-wise."""
-    return all(is_elementwise(node) for node in kernel.nodes)

@@ -108,7 +108,9 @@ def test_the_analytical_source_is_the_model() -> None:
     assert source.threads == 4  # the cores that there are
     found = source.network(prepare(Net().eval(), (X,)))
     assert set(found.operators) == {"conv", "flat"}
-    assert set(found.others) == {"mul", "runtime"}
+    assert set(found.others) == {"runtime"}  # the product is part of the convolution
+    # A map's channels lie side by side, those of what a network gives do not.
+    assert found.operators["flat"].seconds > 0.0
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:

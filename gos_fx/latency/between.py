@@ -1,0 +1,165 @@
+"""A traced network as instructions: the operators, and torch's functions between them.
+
+The code generator fuses over the borders of operators, so that an activation or a sum
+of two maps behind a convolution is no function of its own. Rules of its importer say
+what the functions between operators are; what they do not know stays torch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from gos_fx.ir.network import Network
+from gos_fx.kernels.importer import (  # noqa: F401  (fill the table of rules)
+    elementwise,
+    images,
+    moving,
+    products,
+)
+from gos_fx.kernels.importer.builder import Builder, Value
+from gos_fx.kernels.importer.rules import ATEN
+from gos_fx.kernels.simplify import simplify
+from gos_fx.passes.operators import Operator
+
+_SAME = "clone.default"
+# Rules by the names of functions, methods and types of modules in lower case, where
+# those are not the rules' own.
+_RULES = {
+    "iadd": "add.Tensor",
+    "imul": "mul.Tensor",
+    "truediv": "div.Tensor",
+    "relu_": "relu.default",
+    "hardtanh_": "hardtanh.default",
+    "view": "reshape.default",
+    "flatten": "reshape.default",
+    "squeeze": "reshape.default",
+    "unsqueeze": "reshape.default",
+    "identity": _SAME,
+    "dropout": _SAME,
+    "dropout2d": _SAME,
+    "contiguous": _SAME,
+    "leakyrelu": "leaky_relu.default",
+}
+_KINDS = ("default", "Tensor", "int", "dim")
+# Arguments of functions that change no result.
+_IGNORED = ("inplace", "training")
+_MODULES: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.Hardtanh: ("min_val", "max_val"),
+    nn.LeakyReLU: ("negative_slope",),
+}
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """The shape that the trace recorded; empty where there is none."""
+    meta = node.meta.get("tensor_meta")
+    return tuple(int(x) for x in getattr(meta, "shape", ()))
+
+
+def network_of(
+    traced: fx.GraphModule, operators: Sequence[Operator]
+) -> tuple[Network, tuple[fx.Node, ...]]:
+    """The network with operators inlined, and the calls that no rule knows.
+
+    What those give are inputs of the network. Owners are the names of operators and of
+    nodes between them.
+    """
+    walk = _Walk(traced, operators)
+    for node in traced.graph.nodes:
+        walk.add(node)
+    return walk.network(), tuple(walk.unknown)
+
+
+class _Walk:
+    def __init__(self, traced: fx.GraphModule, operators: Sequence[Operator]) -> None:
+        self._traced = traced
+        self._builder = Builder()
+        self._values: dict[fx.Node, Value | Tensor] = {}
+        self._last = {op.nodes[-1]: op for op in operators if op.template is not None}
+        self._inner = {n for op in self._last.values() for n in op.nodes[:-1]}
+        self._first = {node.name: node for node in traced.graph.nodes}
+        self._read: list[Value] = []
+        self.unknown: list[fx.Node] = []
+
+    def add(self, node: fx.Node) -> None:
+        """What a node gives, as a value of the network."""
+        if node.op in ("output", "placeholder") or node.name in self._inner:
+            if node.op == "output":
+                self._need(node)
+            return
+        operator = self._last.get(node.name)
+        if operator is not None:
+            self._values[node] = self._inlined(operator)
+            return
+        found = None if node.op == "get_attr" else self._ruled(node)
+        if found is not None:
+            self._values[node] = found
+        elif node.op != "get_attr":
+            self._need(node)
+            self.unknown.append(node)
+
+    def network(self) -> Network:
+        """All that is needed."""
+        return simplify(self._builder.network(self._read))
+
+    def _need(self, node: fx.Node) -> None:
+        """What torch reads must be in memory."""
+        for source in node.all_input_nodes:
+            value = self._values.get(source)
+            if isinstance(value, Value):
+                self._read.append(value)
+
+    def _inlined(self, operator: Operator) -> Value:
+        self._builder.owner = operator.name
+        graph = operator.concrete
+        (source,) = self._first[operator.nodes[0]].all_input_nodes
+        x = self._operand(source)
+        values = (operator.weights.get(v.name, x) for v in graph.inputs)
+        return self._builder.inline(graph, values)
+
+    def _operand(self, node: fx.Node) -> Value | Tensor:
+        if node not in self._values:
+            self._values[node] = self._builder.map(node, shape_of(node))
+        return self._values[node]
+
+    def _ruled(self, node: fx.Node) -> Value | Tensor | None:
+        """The result by a rule; None without one that takes these arguments."""
+        rule = _rule(_kind(node))
+        shape = shape_of(node)
+        sources = node.all_input_nodes
+        if rule is None or not shape or not all(map(shape_of, sources)):
+            return None
+        self._builder.owner = node.name
+        values = {source: self._operand(source) for source in sources}
+        args, kwargs = fx.map_arg((node.args, node.kwargs), values.get)
+        kwargs = {k: v for k, v in kwargs.items() if k not in _IGNORED}
+        if node.op == "call_module":
+            module = self._traced.get_submodule(str(node.target))
+            args += tuple(getattr(module, a) for a in _MODULES.get(type(module), ()))
+        if rule is ATEN.find(f"aten.{_SAME}"):
+            args, kwargs = args[:1], {}
+        try:
+            found = rule(self._builder, shape, *args, **kwargs)
+        except TypeError:
+            return None  # arguments of another form of the function
+        return found if isinstance(found, Value) and found.shape == shape else None
+
+
+def _kind(node: fx.Node) -> str:
+    """Name of a node's function, or of its module's type, in lower case."""
+    if node.op == "call_module":
+        owner = node.graph.owning_module
+        assert owner is not None
+        return type(owner.get_submodule(str(node.target))).__name__.lower()
+    if isinstance(node.target, str):
+        return node.target
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def _rule(kind: str) -> Any:
+    if kind in _RULES:
+        return ATEN.find(f"aten.{_RULES[kind]}")
+    found = (ATEN.find(f"aten.{kind}.{form}") for form in _KINDS)
+    return next((rule for rule in found if rule is not None), None)
