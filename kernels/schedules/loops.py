@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tvm import tirx
@@ -53,6 +53,58 @@ def loop(
     extent = end - begin
     first, count = (const(x) if isinstance(x, int) else x for x in (begin, extent))
     return For(variable, first, count, kind, sequence(body(variable)))
+
+
+def by_lane(width: int, body: Callable[[Any], Sequence[Any]]) -> Any:
+    """The statements of each lane of a vector."""
+    if width == 1:
+        return sequence(body(const(0)))
+    return loop("lane", 0, width, body, ForKind.VECTORIZED)
+
+
+def vectors(extent: int, widest: int) -> Iterator[tuple[int, int, int]]:
+    """(first, count, width) of vectors that make up an axis: the widest, then smaller
+    ones, each a power of two."""
+    first, width = 0, 1 << (widest.bit_length() - 1)
+    while first < extent:
+        if count := (extent - first) // width:
+            yield first, count, width
+            first += count * width
+        width //= 2
+
+
+def groups(
+    extent: int,
+    widest: int,
+    body: Callable[[Any, int], Sequence[Any]],
+    kind: ForKind = ForKind.SERIAL,
+) -> list[Any]:
+    """An axis vector by vector: ``body(first, width)``."""
+    found: list[Any] = []
+    for first, count, width in vectors(extent, widest):
+        if count == 1:
+            found += body(const(first), width)
+            continue
+
+        def one(b: Any, first: int = first, width: int = width) -> Sequence[Any]:
+            return body(const(first) + b * const(width), width)
+
+        found.append(loop("b", 0, count, one, kind))
+    return found
+
+
+def over(
+    extent: int,
+    widest: int,
+    body: Callable[[Any, Any], Sequence[Any]],
+    kind: ForKind = ForKind.SERIAL,
+) -> list[Any]:
+    """The elements of an axis in vectors: ``body(first of the vector, lane)``."""
+
+    def vector(first: Any, width: int) -> list[Any]:
+        return [by_lane(width, lambda lane: body(first, lane))]
+
+    return groups(extent, widest, vector, kind)
 
 
 def cases(found: Sequence[tuple[Any, Sequence[Any]]]) -> Any:

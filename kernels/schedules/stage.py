@@ -21,17 +21,27 @@ from gos_fx.kernels.schedule_rule import (
     schedule_rule,
     stored_output,
 )
+from gos_fx.kernels.schedules.pointwise import (
+    PARALLEL_WORK,
+    concatenation,
+    is_pointwise,
+    pointwise,
+)
+from gos_fx.kernels.schedules.reduction import is_reduction, reduction
 from gos_fx.kernels.te_instructions import TE_INSTRUCTIONS
 from gos_fx.kernels.tiles import axes, lanes
 
-# Starting the threads costs as much as about this many element operations.
-PARALLEL_WORK = 1 << 14
 MAX_VECTOR = 64
 
 
 @schedule_rule()
 def stages(job: Job) -> Scheduled:
     """Any kernel from the functions of its instructions."""
+    is_steered = bool(job.kernel.tile or job.kernel.unroll)
+    if not is_steered and is_reduction(job):
+        return reduction(job)
+    if not is_steered and job.kernel.anchor.opcode == "concat":
+        return concatenation(job)
     operands = Operands(job)
     values: dict[str, te.Tensor] = {}
     last = job.kernel.nodes[-1]
@@ -43,12 +53,13 @@ def stages(job: Job) -> Scheduled:
         )
     inputs = tuple(operands.placeholders)
     output = stored_output(job, values[last.name])
+    if is_pointwise(output) and not is_steered:
+        return pointwise(job, operands, output)
     function = te.create_prim_func([*operands.placeholders.values(), output])
     sch = s_tir.Schedule(function)
     names = job.layout(job.kernel.output).stored(axes(last.type.rank))
     tile = {loop: size for loop, size in job.kernel.tile if loop in names}
     unroll = {loop: factor for loop, factor in job.kernel.unroll if loop in names}
-    is_steered = bool(tile or unroll)
     schedule_stages(sch, lanes(job.machine), skip="out" if is_steered else None)
     if is_steered:
         _tile_output(sch, sch.get_sblock("out"), names, tile, unroll)
