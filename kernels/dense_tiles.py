@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil, gcd, prod
 
 from gos_fx.ir.fusion import Kernel
@@ -21,10 +22,12 @@ _WIDTHS = (1, 2, 3, 4, 6)
 # Cycles around a block: to start its loops, and to write each vector of its results.
 _START = {True: 30.0, False: 12.0}
 _STORE = {True: 5.0, False: 1.5}
+# Share of L2 that holds what is used again.
+_ROOM = 0.85
+# So many register blocks, those of fewest cycles, are compared by their traffic too.
+_COMPARED = 6
 # TVM has a buffer on the stack, where LLVM makes registers of it, below 1024 bytes.
 MAX_STACK = 1023
-# Threads that work for this share of the time are busy enough.
-_BUSY = 0.9
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class DensePlan:
         chunk: blocks of the outer pixel loop (rows, or columns of an image of one row)
             that are done before the next block of channels.
         by_channels: threads divide the channels too, else the chunks alone.
+        by_taps: the rows of the kernel are the outermost loop of the reduction: sums of
+            a chunk wait in memory, while less weights are passed for each block.
     """
 
     ho: int
@@ -115,6 +120,7 @@ class DensePlan:
     outputs: int
     chunk: int
     by_channels: bool
+    by_taps: bool = False
 
     @property
     def row_blocks(self) -> int:
@@ -133,9 +139,8 @@ class DensePlan:
 def dense_plan(sizes: DenseSizes, block: Mapping[str, int], machine: Core) -> DensePlan:
     """The loops of a dense kernel for a register block ``ho``, ``wo``, ``co``.
 
-    The pixels of a chunk stay in L2 while its weights pass, and weights that fit half of
-    L2 stay there too. Threads divide the chunks, so that they share the weights, or else
-    the channels.
+    Chunks and threads are those of the least time: cycles of the busiest thread, and
+    what comes from memory because it did not stay in L2.
     """
     co = block["co"]
     if sizes.groups > 1:
@@ -150,23 +155,63 @@ def dense_plan(sizes: DenseSizes, block: Mapping[str, int], machine: Core) -> De
         chunk=1,
         by_channels=False,
     )
-    cores = int(getattr(machine, "cores", 1))
-    blocks, channels = plan.outer_blocks, ceil(sizes.outputs / co)
-    is_small = sizes.weight_bytes <= machine.l2_bytes // 2
-    room = machine.l2_bytes // (4 if is_small else 2)
-    most = room * blocks // max(1, sizes.input_bytes)
-    chunks = [
-        size for size in range(max(1, min(most, blocks)), 0, -1) if blocks % size == 0
+    blocks = plan.outer_blocks
+    splits = (False, True) if machine.in_order and sizes.taps[0] > 1 else (False,)
+    plans = [
+        replace(plan, chunk=size, by_channels=by_channels, by_taps=by_taps)
+        for size in range(blocks, 0, -1)
+        if blocks % size == 0
+        for by_channels in ((False, True) if machine.cores > 1 else (False,))
+        for by_taps in splits
     ]
-    whole = replace(plan, chunk=chunks[0], by_channels=True)
-    by_channels = _busy(sizes.batch * blocks // chunks[0] * channels, cores)
-    if not is_small and cores > 1:
-        return whole
-    shares = [_busy(sizes.batch * blocks // size, cores) for size in chunks]
-    chunk, share = max(zip(chunks, shares), key=lambda pair: min(pair[1], _BUSY))
-    if share < _BUSY and by_channels > share:
-        return whole
-    return replace(plan, chunk=chunk)
+    cycles = block_cycles(sizes, block, machine) / machine.clock_hz
+    return min(plans, key=lambda plan: _seconds(sizes, plan, cycles, machine))
+
+
+def _seconds(sizes: DenseSizes, plan: DensePlan, alone: float, machine: Core) -> float:
+    """Time of a division of the work, of which one core alone needs ``alone``."""
+    chunks = sizes.batch * plan.outer_blocks // plan.chunk
+    channels = ceil(sizes.outputs / plan.co)
+    parts = chunks * (channels if plan.by_channels else 1)
+    busy = alone / machine.cores / _busy(parts, machine.cores)
+    busy *= 1.02 if plan.by_taps else 1.0  # sums are loaded and stored once more
+    return busy + traffic(sizes, plan, machine) / _rate(machine)
+
+
+def _rate(machine: Core) -> float:
+    """Bytes in a second that come from behind L2."""
+    if machine.l3_bytes is None:
+        return machine.dram_bytes_per_s(machine.cores)
+    return machine.cores * machine.clock_hz * machine.l2_bytes_per_cycle / 2
+
+
+def traffic(sizes: DenseSizes, plan: DensePlan, machine: Core) -> float:
+    """Bytes that come from behind L2 or go there.
+
+    The pixels of a chunk are read for each block of channels, and the weights for each
+    chunk, unless they stay.
+    """
+    chunks = plan.outer_blocks // plan.chunk
+    channels = ceil(sizes.outputs / plan.co)
+    outputs = 4 * sizes.rows * sizes.columns * sizes.outputs
+    room = _ROOM * machine.l2_bytes
+    sharing = min(machine.cores, sizes.batch * chunks) if machine.l2_shared else 1
+    copies = 1 if sizes.is_flat else 2  # the image with its border
+    held = sharing * (copies * sizes.input_bytes + outputs) / chunks
+    # A block's weights are read for each of the chunk's pixel blocks.
+    block = 4 * plan.co * sizes.steps / (sizes.taps[0] if plan.by_taps else 1)
+    block *= machine.cores if plan.by_channels and machine.l2_shared else 1
+    again, pieces, passes = 1.0, 1.0, 1.0
+    if held + block > room:
+        again = float(channels)
+        # A line of the output is written in pieces of the block's channels.
+        pieces = max(1.0, machine.line_bytes / 4 / plan.co)
+    if held + sizes.weight_bytes > room and sizes.weight_bytes > room / 2:
+        passes = float(sizes.batch * chunks)
+        if block > room / 2 and held + block > room:
+            passes *= plan.chunk * (1 if plan.rows == 1 else plan.column_blocks)
+    images = again * sizes.input_bytes + 2 * pieces * outputs
+    return sizes.batch * images + passes * sizes.weight_bytes
 
 
 def _busy(parts: int, cores: int) -> float:
@@ -177,12 +222,25 @@ def _busy(parts: int, cores: int) -> float:
 def default_block(
     sizes: DenseSizes, fixed: Mapping[str, int], machine: Core
 ) -> dict[str, int]:
-    """The register block ``ho``, ``wo``, ``co`` of fewest cycles among those that fit.
+    """The register block ``ho``, ``wo``, ``co`` of least time among those that fit.
 
     Sizes in ``fixed`` are kept and the others chosen to go with them.
     """
-    candidates = [{**block, **fixed} for block in _blocks(sizes, machine)]
-    return min(candidates, key=lambda block: block_cycles(sizes, block, machine))
+    return dict(_default_block(sizes, tuple(sorted(fixed.items())), machine))
+
+
+@lru_cache(maxsize=4096)
+def _default_block(
+    sizes: DenseSizes, fixed: tuple[tuple[str, int], ...], machine: Core
+) -> tuple[tuple[str, int], ...]:
+    candidates = [{**block, **dict(fixed)} for block in _blocks(sizes, machine)]
+    candidates.sort(key=lambda block: block_cycles(sizes, block, machine))
+
+    def seconds(block: Mapping[str, int]) -> float:
+        cycles = block_cycles(sizes, block, machine) / machine.clock_hz
+        return _seconds(sizes, dense_plan(sizes, block, machine), cycles, machine)
+
+    return tuple(min(candidates[:_COMPARED], key=seconds).items())
 
 
 def _blocks(sizes: DenseSizes, machine: Core) -> Iterator[dict[str, int]]:
@@ -231,7 +289,7 @@ def has_microkernel(plan: DensePlan, machine: Core) -> bool:
 
 
 def is_in_order(machine: Core) -> bool:
-    return bool(getattr(machine, "in_order", False))
+    return machine.in_order
 
 
 def block_cycles(sizes: DenseSizes, block: Mapping[str, int], machine: Core) -> float:
@@ -253,7 +311,7 @@ def block_cycles(sizes: DenseSizes, block: Mapping[str, int], machine: Core) -> 
         step = fmas / machine.fma_per_cycle + loads
     else:
         rate = machine.load_bytes_per_cycle * 8 / machine.simd_bits
-        latency = getattr(machine, "fma_latency_cycles", 4.0)
+        latency = machine.fma_latency_cycles
         issue, load = fmas / machine.fma_per_cycle, loads / rate
         step = max(issue, load, latency) + 0.25 * min(issue, load)
     if count > largest_block(vectors, machine):

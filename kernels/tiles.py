@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil, prod
-from typing import Protocol
 
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import AXES, Type
+from gos_fx.targets.target import Machine as Core
 
 POOLS = ("max_pool", "avg_pool")
 REDUCTIONS = ("sum", "mean", "max", "min", "weighted_mean")
@@ -24,25 +24,6 @@ REDUCTION_LOOPS = ("ci", "kh", "kw")
 DENSE_CHANNELS = 4
 # More statements than this in an unrolled body only cost instruction cache.
 MAX_BODY = 512
-
-
-class Core(Protocol):
-    """The fields of ``gos_fx.targets.target.Machine`` that tile sizes depend on."""
-
-    @property
-    def simd_bits(self) -> int: ...
-    @property
-    def vector_registers(self) -> int: ...
-    @property
-    def fma_per_cycle(self) -> float: ...
-    @property
-    def load_bytes_per_cycle(self) -> float: ...
-    @property
-    def l1d_bytes(self) -> int: ...
-    @property
-    def l2_bytes(self) -> int: ...
-    @property
-    def l2_bytes_per_cycle(self) -> float: ...
 
 
 def concrete(type: Type) -> tuple[int, ...]:

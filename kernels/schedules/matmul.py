@@ -34,7 +34,8 @@ from gos_fx.kernels.tiles import concrete
 
 @schedule_rule(lambda kernel, types: kernel.anchor.opcode == "matmul")
 def matrix_product(job: Job) -> Scheduled:
-    """``acc[.., 1, i, o, 1, rows, columns]``: block indices, then the register block."""
+    """``acc[.., 1, j, o, 1, rows, columns]``: indices of blocks, then the register
+    block."""
     anchor, rest = job.kernel.anchor, job.kernel.nodes[1:]
     names = tuple(job.tile)[-2:]
     block = {"ho": 1, "wo": job.tile[names[0]], "co": job.tile[names[1]]}

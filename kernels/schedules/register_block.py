@@ -67,7 +67,10 @@ def schedule_dense(
     is_parallel = sizes.work >= PARALLEL_WORK
     if is_parallel:
         sch.parallel(first)
-    sch.compute_at(acc, order[-1], preserve_unit_loops=True)
+    place = order[-1]
+    if plan.by_taps:
+        place = first if plan.by_channels else outer
+    sch.compute_at(acc, place, preserve_unit_loops=True)
     _schedule_sums(sch, acc, job, plan, pixels)
     for loop in inner if _is_small(plan, job) else ():
         sch.unroll(loop)
@@ -123,19 +126,27 @@ def _schedule_sums(
             copies.append(copy)
         around.append(loop)
     vectors, lane = sch.split(tile[-1], [None, _width(plan.co, job)])
+    if plan.by_taps:
+        blocks = loops[-count - 7 : -count - 3]
+        around = [around[0], *blocks, *around[1:]]
     sch.reorder(*around, *copies, *tile[:-1], vectors, lane)
     is_small = _is_small(plan, job)
     if pixels is None:
         for loop in (*copies, *tile[:-1], vectors) if is_small else copies:
             sch.unroll(loop)
         sch.vectorize(lane)
+    vectors_wide = plan.co // lanes(job.machine)
+    if pixels is not None and int(sch.get(around[0]).extent) == 1:
+        kernel = tile_kernel(vectors_wide, pixels, start="zero")
+        insert(sch, around[-1], kernel, int(sch.get(around[-1]).extent))
+        return
     init = sch.decompose_reduction(acc, around[0])
     start = sch.get_loops(init)[-4:]
     for loop in start[:-1] if is_small else ():
         sch.unroll(loop)
     sch.vectorize(start[-1])
     if pixels is not None:
-        kernel = tile_kernel(plan.co // lanes(job.machine), pixels)
+        kernel = tile_kernel(vectors_wide, pixels)
         insert(sch, around[-1], kernel, int(sch.get(around[-1]).extent))
 
 
@@ -144,7 +155,7 @@ def _schedule_copy(sch: s_tir.Schedule, pad: Any, is_parallel: bool) -> None:
     rank = len(sch.get(pad).iter_vars)
     own = sch.get_loops(pad)[-rank:]
     if is_parallel:
-        sch.parallel(sch.fuse(*own[:2]))
+        sch.parallel(sch.fuse(*own[: min(2, rank - 1)]))
     extent = int(sch.get(own[-1]).extent)
     width = max(w for w in range(1, 17) if extent % w == 0)
     _, vector = sch.split(own[-1], [None, width])
