@@ -34,7 +34,7 @@ _REACH = 4094 * _WORD
 
 @dataclass(frozen=True)
 class WindowTile:
-    """What a tile adds up: ``acc[a] += x[offset] * w[k]`` for each ``(a, k)`` of an input.
+    """What a tile adds up: ``acc[a] += x[offset] * w[k]`` for each ``(a, k)``.
 
     Attributes:
         inputs: bytes from the first input, and its ``(a, k)``, in the order of loading;

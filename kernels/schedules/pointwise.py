@@ -7,20 +7,27 @@ vectors; where all operands lie as the result does, the axes are one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Any
 
 from tvm import te, tirx
-from tvm.tirx import BufferStore, ForKind
+from tvm.tirx import BufferStore, DeclBuffer, ForKind
 
 from gos_fx.ir.fusion import is_elementwise
-from gos_fx.ir.types import axis_index
+from gos_fx.ir.types import Type, axis_index
 from gos_fx.kernels.layout import Seen
-from gos_fx.kernels.schedule_rule import Job, Operands, Scheduled
+from gos_fx.kernels.schedule_rule import (
+    Job,
+    Operands,
+    Scheduled,
+    result_name,
+    stored_output,
+)
 from gos_fx.kernels.schedules.element import Element, element_of, traced
 from gos_fx.kernels.schedules.loops import const, loop, over, sequence, written
+from gos_fx.kernels.te_instructions import TE_INSTRUCTIONS
 from gos_fx.kernels.tiles import concrete, lanes
 
 # Starting the threads costs as much as about this many element operations.
@@ -35,12 +42,10 @@ class Grid:
 
     Attributes:
         shape: of the result.
-        flat: the axes are walked as one.
         widest: elements of a vector.
     """
 
     shape: tuple[int, ...]
-    flat: bool
     widest: int
 
     def statements(self, store: Callable[[Sequence[Any]], Any]) -> list[Any]:
@@ -48,12 +53,10 @@ class Grid:
         kind = ForKind.SERIAL
         if prod(self.shape) >= PARALLEL_WORK:
             kind = ForKind.PARALLEL
-        *outer, inner = (prod(self.shape),) if self.flat else self.shape
+        *outer, inner = self.shape
 
         def row(index: Sequence[Any], kind: ForKind = ForKind.SERIAL) -> list[Any]:
             def element(start: Any, lane: Any) -> list[Any]:
-                if self.flat:
-                    return [store(unraveled(start + lane, self.shape))]
                 return [store((*index, start + lane))]
 
             return over(inner, self.widest, element, kind)
@@ -80,17 +83,57 @@ def is_pointwise(result: te.Tensor) -> bool:
     return not op.reduce_axis and all(is_pointwise(x) for x in op.input_tensors)
 
 
-def pointwise(job: Job, operands: Operands, output: te.Tensor) -> Scheduled:
-    """Any stages that sum nothing; ``output`` has its axes in the order of memory."""
+def chain(job: Job) -> tuple[Operands, te.Tensor]:
+    """The stages of a kernel's nodes; the last one has its axes in order of memory."""
+    operands = Operands(job)
+    values: dict[str, te.Tensor] = {}
+    last = job.kernel.nodes[-1]
+    for node in job.kernel.nodes:
+        arguments = [values[o] if o in values else operands[o] for o in node.operands]
+        name = result_name(job) if node is last else f"v_{node.name}"
+        values[node.name] = TE_INSTRUCTIONS[node.opcode](
+            *arguments, name=name, **dict(node.attributes)
+        )
+    return operands, stored_output(job, values[last.name])
+
+
+def pointwise(job: Job) -> Scheduled:
+    """Any stages that sum nothing."""
+    if _is_flat(job):
+        return _flat(job)
+    operands, output = chain(job)
+    buffers, body = _all_elements(job, operands, output)
+    return Scheduled(written(buffers, body), tuple(operands.placeholders))
+
+
+def _all_elements(
+    job: Job, operands: Operands, output: te.Tensor
+) -> tuple[tuple[Any, ...], Any]:
     buffers, (expression,) = traced(operands, [], [output])
-    shape = tuple(int(extent) for extent in output.shape)
-    grid = Grid(shape, _is_flat(job), _widest(job))
+    grid = Grid(tuple(int(extent) for extent in output.shape), _widest(job))
 
     def store(index: Sequence[Any]) -> Any:
         return BufferStore(buffers[-1], expression.at(*index), list(index))
 
-    body = sequence(grid.statements(store))
-    return Scheduled(written(buffers, body), tuple(operands.placeholders))
+    return buffers, sequence(grid.statements(store))
+
+
+def _flat(job: Job) -> Scheduled:
+    """The same with all axes as one, in the same memory."""
+    size = prod(concrete(job.kernel.nodes[-1].type))
+    types = {name: Type(of.role, (size,), of.dtype) for name, of in job.types.items()}
+    nodes = tuple(
+        replace(n, type=Type(n.type.role, (size,), n.type.dtype))
+        for n in job.kernel.nodes
+    )
+    kernel = replace(job.kernel, anchor=nodes[0], nodes=nodes)
+    operands, output = chain(replace(job, kernel=kernel, types=types, layouts={}))
+    flat, body = _all_elements(job, operands, output)
+    shape = job.layout(job.kernel.output).stored(concrete(job.kernel.nodes[-1].type))
+    given = [tirx.decl_buffer(shape, buffer.dtype, buffer.name) for buffer in flat]
+    aliases = [DeclBuffer(x, data=y.data) for x, y in zip(flat, given)]
+    function = written(given, sequence([*aliases, body]))
+    return Scheduled(function, tuple(operands.placeholders))
 
 
 def _is_flat(job: Job) -> bool:
@@ -142,7 +185,7 @@ def concatenation(job: Job) -> Scheduled:
         copy = _Copy(element, part_of, out, axis, begin)
         begin += part[axis]
         if axis < len(shape) - 1:
-            body += Grid(part, False, widest).statements(copy.store)
+            body += Grid(part, widest).statements(copy.store)
         else:
             rows.append(partial(copy.row, extent=part[-1], widest=widest))
     if rows:

@@ -13,22 +13,15 @@ from typing import Any
 from tvm import s_tir, te
 from tvm.s_tir.schedule import SBlockRV
 
-from gos_fx.kernels.schedule_rule import (
-    Job,
-    Operands,
-    Scheduled,
-    result_name,
-    schedule_rule,
-    stored_output,
-)
+from gos_fx.kernels.schedule_rule import Job, Scheduled, schedule_rule
 from gos_fx.kernels.schedules.pointwise import (
     PARALLEL_WORK,
+    chain,
     concatenation,
     is_pointwise,
     pointwise,
 )
 from gos_fx.kernels.schedules.reduction import is_reduction, reduction
-from gos_fx.kernels.te_instructions import TE_INSTRUCTIONS
 from gos_fx.kernels.tiles import axes, lanes
 
 MAX_VECTOR = 64
@@ -42,19 +35,10 @@ def stages(job: Job) -> Scheduled:
         return reduction(job)
     if not is_steered and job.kernel.anchor.opcode == "concat":
         return concatenation(job)
-    operands = Operands(job)
-    values: dict[str, te.Tensor] = {}
+    operands, output = chain(job)
+    if not is_steered and is_pointwise(output):
+        return pointwise(job)
     last = job.kernel.nodes[-1]
-    for node in job.kernel.nodes:
-        arguments = [values[o] if o in values else operands[o] for o in node.operands]
-        name = result_name(job) if node is last else f"v_{node.name}"
-        values[node.name] = TE_INSTRUCTIONS[node.opcode](
-            *arguments, name=name, **dict(node.attributes)
-        )
-    inputs = tuple(operands.placeholders)
-    output = stored_output(job, values[last.name])
-    if is_pointwise(output) and not is_steered:
-        return pointwise(job, operands, output)
     function = te.create_prim_func([*operands.placeholders.values(), output])
     sch = s_tir.Schedule(function)
     names = job.layout(job.kernel.output).stored(axes(last.type.rank))
@@ -63,7 +47,7 @@ def stages(job: Job) -> Scheduled:
     schedule_stages(sch, lanes(job.machine), skip="out" if is_steered else None)
     if is_steered:
         _tile_output(sch, sch.get_sblock("out"), names, tile, unroll)
-    return Scheduled(sch.mod["main"], inputs)
+    return Scheduled(sch.mod["main"], tuple(operands.placeholders))
 
 
 def schedule_stages(sch: s_tir.Schedule, width: int, skip: str | None = None) -> None:
