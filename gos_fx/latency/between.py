@@ -133,7 +133,7 @@ class _Walk:
             return None
         self._builder.owner = node.name
         values = {source: self._operand(source) for source in sources}
-        args, kwargs = fx.map_arg((node.args, node.kwargs), values.get)
+        args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
         kwargs = {k: v for k, v in kwargs.items() if k not in _IGNORED}
         if node.op == "call_module":
             module = self._traced.get_submodule(str(node.target))

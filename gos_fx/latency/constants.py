@@ -29,9 +29,12 @@ class Constants:
     copy_turn: float = 2.0
     copy_vector: float = 3.0
     gather: float = 5.0
-    # Dense kernels: each call of a microkernel, each register block.
+    # Dense kernels: each call of a microkernel, each register block; each accumulator
+    # that is cleared, or waits in memory for the next row of the kernel.
     call_block: float = 16.0
     block: float = 30.0
+    clear: float = 1.0
+    kept: float = 4.0
     # Steps of blocks that are left to LLVM.
     number: float = 1.0
     chain: float = 1.0
@@ -49,10 +52,10 @@ class Constants:
     window_tile: float = 20.0
     window_row: float = 20.0
     average: float = 10.0
-    # Winograd's transforms, for each vector of a point.
-    winograd_input: float = 6.0
-    winograd_output: float = 6.0
-    winograd_tile: float = 40.0
+    # Winograd's transforms: each operation, each load and store, each loop.
+    winograd_add: float = 1.0
+    winograd_word: float = 1.0
+    winograd_tile: float = 10.0
     # Kernels without a register tile.
     simple: float = 0.9314
     div: float = 27.08
@@ -62,26 +65,15 @@ class Constants:
     stream_load: float = 1.933
     stream_store: float = 0.8581
     stream_loop: float = 1.357
-    channel: float = 0.001098
-    scalar: float = 0.51
-    lane: float = 9.134
-    lane_read: float = 0.3624
-    lane_channel: float = 3.563
-    row: float = 0.001
+    row: float = 15.0
+    fold: float = 8.0
+    # The same by the plain schedule: under tile nodes, over other axes, maps in memory.
+    tile_row: float = 0.1
     element: float = 1.651
-    cut_element: float = 0.001
+    cut_element: float = 0.1
     tile_block: float = 19.81
     reduce_step: float = 10.08
-    reduce_vector: float = 0.008462
-    reduce_strided: float = 0.1197
-    reduce_start: float = 0.001001
-    reduce_scalar: float = 6.785
-    concat: float = 10.01
-    concat_inner: float = 5.817
-    resize: float = 11.13
-    resize_inside: float = 4.683
-    transpose: float = 8.839
-    transpose_inside: float = 2.637
+    reduce_lane: float = 0.1197
     map_point: float = 1.324
     map_tap: float = 2.018
     # Parts of the last cache that other data may take before a line goes.
@@ -106,7 +98,7 @@ FITTED = Constants()
 # operators for the Snapdragon 845, with a median error of 11 % on 26 others.
 OUT_OF_ORDER = replace(
     FITTED,
-    scale=0.637,
+    scale=0.8,
     overlap=0.25,
     window_overlap=0.25,
     div=14.5,

@@ -67,8 +67,11 @@ def block_cycles(form: DenseForm, machine: Machine, c: Constants) -> float:
     if form.calls:
         vectors = plan.co // lanes
         block = STEPS * vectors * pixels / bound(vectors, pixels)
+        around = c.block + c.clear * vectors * pixels * (form.calls > 1)
+        if plan.by_taps:
+            around += c.kept * vectors * pixels * form.calls
         turns = form.run / STEPS
-        return form.calls * (c.call_block + turns * block) + c.block
+        return form.calls * (c.call_block + turns * block) + around
     width = gcd(plan.co, lanes)
     vectors = plan.co // width
     products = vectors * pixels
@@ -82,7 +85,10 @@ def block_cycles(form: DenseForm, machine: Machine, c: Constants) -> float:
     live = products + vectors + 1
     step += c.spill * max(0, min(products, live - machine.vector_registers))
     turn = c.turn / form.unroll
-    return steps * (step + turn) + c.block
+    around = c.block + c.clear * products
+    if plan.by_taps:
+        around += c.kept * products * form.sizes.taps[0]
+    return steps * (step + turn) + around
 
 
 def _results(form: DenseForm, machine: Machine, epilogue: float, c: Constants) -> float:
@@ -152,7 +158,10 @@ def _lines(
     again = shares * (passes - 1.0) * weights * part
     # The pixels of a chunk come again for each block of channels.
     per_block = (weights + written) / form.channel_blocks
-    part = gone(busy * (pixels + per_block), machine, c)
+    if form.plan.by_taps:
+        per_block /= sizes.taps[0]
+    sharing = threads if form.plan.by_channels and machine.l2_shared else 1
+    part = gone(busy * pixels + sharing * per_block, machine, c)
     blocks = form.channel_blocks / sizes.groups
     again += (blocks - 1.0) * part * form.chunks * pixels
     return tuple(stages), again

@@ -192,8 +192,11 @@ def _grid(
     reach = [(t - 1) * d + 1 for t, d in zip(sizes.taps, dilation, strict=True)]
     rows = (plan.row_blocks * plan.ho - 1) * sizes.stride[0] + reach[0]
     columns = (plan.column_blocks * plan.wo - 1) * sizes.stride[1] + reach[1]
+    # A microkernel reads a few numbers behind the last pixel.
+    behind = 0
     if form.calls:
-        columns += ceil((form.run - sizes.inputs * sizes.taps[1]) / channels)
+        behind = ceil((form.run - sizes.inputs * sizes.taps[1]) / channels)
+    columns += behind
     inside = (top, left) == (0, 0) and rows <= height and columns <= width
     if inside and source not in scattered:
         return ()
@@ -201,7 +204,7 @@ def _grid(
     if not plan.by_channels:  # a piece for each chunk
         count = form.chunks
         if plan.rows == 1:
-            columns = (plan.chunk * plan.wo - 1) * sizes.stride[1] + reach[1]
+            columns = (plan.chunk * plan.wo - 1) * sizes.stride[1] + reach[1] + behind
         else:
             rows = (plan.chunk * plan.ho - 1) * sizes.stride[0] + reach[0]
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, prod
+from math import ceil, gcd, prod
 
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import Type
@@ -32,29 +32,42 @@ def winograd_work(
         machine: with as many cores as there are threads.
         epilogue: cycles for each vector of results, stores left out.
     """
-    lanes, points = machine.lanes, plan.products
+    form, size = plan.form, plan.form.size
     tiles = plan.chunks * plan.chunk
-    blocks = ceil(plan.outputs / plan.block)
-    inputs, outputs = ceil(plan.inputs / lanes), ceil(plan.outputs / lanes)
-    before = tiles * blocks * (c.winograd_tile + c.winograd_input * points * inputs)
-    results = plan.batch * plan.rows * plan.columns * outputs
-    after = tiles * (c.winograd_tile + c.winograd_output * points * outputs)
-    after += results * (c.store + epilogue)
-    count = plan.chunks * points * ceil(plan.chunk / plan.pixels)
-    count *= ceil(plan.outputs / plan.co)
-    sums = count * _block(plan, machine, c)
-    parts = plan.chunks if plan.by_chunks else ceil(plan.block / plan.group)
-    work = plan.tiles * points * plan.inputs * plan.outputs
-    parts = parts if work >= PARALLEL_WORK else 1
-    loops = (Loop(before + sums + after, parts),)
+    passes = ceil(plan.groups / (plan.block // plan.group)) if plan.by_chunks else 1
+    # The rows of a large tile wait in memory before its columns are transformed.
+    kept = 1 if form.outputs == 2 else 2
+    load = vector_words(machine)
+    before = c.winograd_add * 2 * size * form.input_operations
+    before += c.winograd_word * 2 * kept * size**2 * load + c.winograd_tile
+    before *= passes * tiles * _vectors(plan.inputs, machine)
+    after = c.winograd_add * (size + form.outputs) * form.output_operations
+    after += c.winograd_word * size**2 * load + c.winograd_tile
+    after += form.outputs**2 * (c.store + epilogue)
+    after *= tiles * _vectors(plan.outputs, machine)
+    count = plan.chunks * plan.points * ceil(plan.chunk / plan.pixels)
+    sums = count * ceil(plan.outputs / plan.co) * _block(plan, machine, c)
+    if plan.tiles * plan.points * plan.inputs * plan.outputs < PARALLEL_WORK:
+        loops: tuple[Loop, ...] = (Loop(before + sums + after),)
+    elif plan.by_chunks:
+        loops = (Loop(before + sums + after, plan.chunks),)
+    elif plan.groups > 1:
+        loops = (Loop(before, plan.chunk), Loop(sums + after, plan.groups))
+    else:
+        loops = (Loop(before + after, plan.chunk), Loop(sums, plan.points))
     return Work(loops, *_lines(kernel, types, plan, machine, c))
+
+
+def _vectors(channels: int, machine: Machine) -> float:
+    """Vectors that divide so many channels."""
+    return channels / gcd(channels, machine.lanes)
 
 
 def _block(plan: WinogradPlan, machine: Machine, c: Constants) -> float:
     """A register block of the products, with its stores."""
     vectors = plan.co // machine.lanes
     products = vectors * plan.pixels
-    around = c.block + c.store * products
+    around = c.block + c.kept * products
     if machine.in_order:
         turn = STEPS * products / bound(vectors, plan.pixels)
         return c.call_block + ceil(plan.inputs / STEPS) * turn + around
@@ -76,19 +89,21 @@ def _lines(
     x, w = kernel.anchor.operands[:2]
     late = [n for n in kernel.inputs if n not in (x, w) and types[n].role == "map"]
     lines = {name: prod(concrete(types[name])) / per for name in (x, *late)}
-    lines[w] = plan.products * plan.inputs * plan.outputs / per
+    lines[w] = plan.points * plan.inputs * plan.outputs / per
     out = plan.batch * plan.rows * plan.columns * plan.outputs / per
     maps = [Sweep(name, lines[name], True) for name in (x, *late)]
     main = [Sweep(name, size) for name, size in lines.items()]
     stages: tuple[Stage, ...] = (maps, [*main, Sweep(kernel.output, out, True)])
     blocks = ceil(plan.outputs / plan.block)
     busy = min(machine.cores, plan.chunks) if plan.by_chunks else 1
-    scratch = plan.products * plan.chunk * (plan.inputs + plan.group) / per
-    moved = (lines[x] + out / blocks) / plan.chunks
-    part = gone(lines[w] / blocks + busy * (scratch + moved), machine, c)
-    again = max(0.0, plan.chunks / busy - 1.0) * lines[w] * part
-    part = gone(lines[x] + lines[w] / blocks, machine, c)
-    again += (blocks - 1) * lines[x] * part
-    spilled = gone(busy * 2 * scratch, machine, c)
-    again += 2 * plan.chunks * scratch * spilled
+    transformed = plan.points * plan.chunk * plan.inputs / per
+    products = plan.points * plan.chunk * plan.group / per
+    scratch = busy * (transformed + products)
+    moved = busy * (lines[x] + out / blocks) / plan.chunks
+    part = gone(lines[w] / blocks + scratch + moved, machine, c)
+    again = (plan.chunks / busy - 1.0) * lines[w] * part
+    again += (blocks - 1) * lines[x] * gone(lines[x] + lines[w] / blocks, machine, c)
+    # What is transformed is read again for each group, and what is summed once.
+    part = gone(scratch + busy * lines[w] / plan.groups, machine, c)
+    again += part * plan.chunks * (plan.groups * transformed + 2 * products)
     return stages, again
