@@ -15,6 +15,8 @@ _SCHEMAS = {
     "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
+# Inception's own initial weights would blow its outputs up to 1e12.
+_OPTIONS = {"inception_v3": {"init_weights": False}}
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
 
 
@@ -30,7 +32,7 @@ def network(name: str, seed: int = 0) -> nn.Module:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = getattr(models, name)(weights=None)
+        model: nn.Module = getattr(models, name)(weights=None, **_OPTIONS.get(name, {}))
         with torch.no_grad():
             for module in model.modules():
                 if isinstance(module, nn.BatchNorm2d):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import torchvision_models
 from benchmarks.engine import case, engine, executorch_library
 from benchmarks.engine.environment import Environment, variables
 from benchmarks.engine.processes import run
@@ -56,8 +56,16 @@ def libraries(name: str, packages: Path, triple: str | None) -> dict[str, str]:
 
 
 def _digest(network: str, *more: str) -> str:
-    """Of all that weights and input depend on."""
-    sources = [Path(m.__file__ or "").read_text() for m in (case, torchvision_models)]
-    versions = [metadata.version(package) for package in ("torch", "torchvision")]
-    facts = json.dumps([network, *sources, *versions, *more])
+    """Of the network's weights and input, and of what else counts."""
+    facts = json.dumps([network, _weights(network), *more])
     return hashlib.sha256(facts.encode()).hexdigest()[:12]
+
+
+@cache
+def _weights(network: str) -> str:
+    found = hashlib.sha256(case.example(network).numpy())
+    for name, tensor in sorted(case.network(network).state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.contiguous().numpy())
+    versions = [metadata.version(package) for package in ("torch", "torchvision")]
+    return "-".join([*versions, found.hexdigest()])

@@ -9,13 +9,16 @@ more inference goes before them: others have used the caches.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import IO, Any
 
+_PR_SET_PDEATHSIG = 1
 ALIGNMENT = 64  # bytes; no engine has to copy its input for that
 
 
@@ -44,6 +47,8 @@ def serve(run: Any, x: Any, orders: IO[str], answers: IO[str]) -> None:
 
 def main() -> None:
     name, network, model, case, threads, cpus, output = sys.argv[1:]
+    # It is stopped most of the time, and would stay so if who asks it were killed.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     # What an engine prints must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w")
