@@ -55,9 +55,7 @@ def settle(network: Network, *, border: bool) -> tuple[Network, dict[str, Layout
     return replace(network, nodes=tuple(nodes)), layouts
 
 
-def _lie_alike(
-    network: Network, layouts: dict[str, Layout], given: set[str]
-) -> None:
+def _lie_alike(network: Network, layouts: dict[str, Layout], given: set[str]) -> None:
     """A value with its schedule nodes is one memory under several names; how those in
     ``given`` lie is settled."""
     groups: dict[str, list[str]] = {}

@@ -22,12 +22,15 @@ from gos_fx.kernels.te_instructions import (
     shape_of,
 )
 
+KERNEL_OPCODES: list[str] = []
+
 
 def _kernel_opcode(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     name = function.__name__.rstrip("_")
     if name in TE_INSTRUCTIONS:
         raise ValueError(f"{name} is an instruction")
     TE_INSTRUCTIONS[name] = function
+    KERNEL_OPCODES.append(name)
     return function
 
 

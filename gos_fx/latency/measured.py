@@ -18,7 +18,7 @@ from gos_fx.kernels.package import Package
 from gos_fx.kernels.packaged import package_network, package_operator
 from gos_fx.latency.model import Estimate, total
 from gos_fx.latency.source import NetworkLatency
-from gos_fx.passes.make_opaque import make_opaque
+from gos_fx.passes.make_opaque import OpaqueOperator, make_opaque
 from gos_fx.passes.nested import tensors
 from gos_fx.passes.trace import run_once
 from gos_fx.targets.target import Target
@@ -97,13 +97,14 @@ class MeasuredSource(ABC):
             )
             timing = self.measure(package)
         owners = assign(timing.kernels, package.manifest["kernels"])
+        ours = {n for n, m in opaque.named_modules() if isinstance(m, OpaqueOperator)}
         operators: dict[str, list[KernelTime]] = {}
         others: dict[str, list[KernelTime]] = {}
         for kernel, owner in zip(timing.kernels, owners, strict=True):
-            if owner is None:
-                others.setdefault(kernel.function, []).append(kernel)
-            else:
+            if owner is not None and owner in ours:
                 operators.setdefault(owner, []).append(kernel)
+            else:  # by what it was in torch, where that is known
+                others.setdefault(owner or kernel.function, []).append(kernel)
         return NetworkLatency(
             timing.total,
             {name: self._sum(kernels) for name, kernels in operators.items()},
@@ -118,10 +119,12 @@ class MeasuredSource(ABC):
 def assign(
     kernels: Sequence[KernelTime], calls: Sequence[Mapping[str, str]]
 ) -> list[str | None]:
-    """The operator of each executed kernel; None for those that TVM made.
+    """What each executed kernel was in torch; None for those that TVM made.
+
+    A kernel of several operators belongs to the first, whose epilogue the others are.
 
     Args:
-        calls: function and operator of our kernels, in order of execution.
+        calls: function and module of our kernels, in order of execution.
 
     Raises:
         Unsupported: the executed kernels are not those that were compiled.

@@ -8,6 +8,7 @@ a new one begins.
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
@@ -187,10 +188,16 @@ class Importer(ExportedProgramImporter):
         operands = {source: self._operand(source) for source in node.all_input_nodes}
         if any(operand is None for operand in operands.values()):
             return None
-        args, kwargs = fx.map_arg((node.args, node.kwargs), operands.get)
+        args: Any
+        kwargs: Any
+        args, kwargs = fx.map_arg((node.args, node.kwargs), operands.__getitem__)  # type: ignore[arg-type]
         if rule is None:
             return self._builder.inline(parsed(str(args[0])), args[1])
-        return rule(self._builder, out, *args, **kwargs)
+        try:
+            bound = inspect.signature(rule).bind(self._builder, out, *args, **kwargs)
+        except TypeError:  # a form of the call that the rule does not speak of
+            return None
+        return rule(*bound.args, **bound.kwargs)
 
     def _operand(self, node: fx.Node) -> Value | Tensor | None:
         """A value as rules take it; None where they cannot."""
@@ -211,7 +218,7 @@ class Importer(ExportedProgramImporter):
         if isinstance(result, tuple):
             if any(user.target is not operator.getitem for user in node.users):
                 return None
-            results = {user: result[int(user.args[1])] for user in node.users}
+            results = {user: result[user.args[1]] for user in node.users}  # type: ignore[index]
         for user, one in results.items():
             if one is None:
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,12 +19,13 @@ from gos_fx.registry import Registry
 Rule = Callable[..., Any]
 ATEN: Registry[Rule] = Registry("ATen rule")
 Shape = tuple[int, ...]
+T = TypeVar("T", bound=Rule)
 
 
-def aten(*names: str) -> Callable[[Rule], Rule]:
+def aten(*names: str) -> Callable[[T], T]:
     """Register the decorated rule for operators as ``add.Tensor``."""
 
-    def declare(rule: Rule) -> Rule:
+    def declare(rule: T) -> T:
         for name in names:
             ATEN.register(f"aten.{name}", rule)
         return rule
