@@ -17,7 +17,6 @@ from gos_fx.kernels.dense_tiles import (
     dense_sizes,
     has_microkernel,
 )
-from gos_fx.kernels.layout import Seen
 from gos_fx.kernels.schedule_rule import (
     Job,
     Operands,
@@ -92,8 +91,7 @@ class _Form:
         a = operands[name]
         *batch, have, steps = shape_of(a)
         whole = self.plan.column_blocks * self.plan.wo
-        is_stored = not isinstance(self.job.layout(name), Seen)
-        if is_stored and (whole, self.steps) == (have, steps):
+        if self.job.layout(name).is_plain and (whole, self.steps) == (have, steps):
             return a
 
         def at(*i: Any) -> Any:
