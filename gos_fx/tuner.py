@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from math import hypot, inf
 
 from gos_fx.errors import (
@@ -168,16 +168,28 @@ class KernelTuner:
         seen = [s for s in self.looked_at if not self.log[s].failure]
         at: Sizes | None = min(seen, key=lambda sizes: self.log[sizes].first)
         while at is not None:
-            here, at = at, None
-            near = self._ranked(self.space.near(here))
-            # The model may know nothing of unrolling, or think too much of it.
-            tiles = [sizes for sizes in near if sizes.tile != here.tile]
-            factors = [sizes for sizes in near if sizes.tile == here.tile]
-            for sizes in filter(None, chain(*zip_longest(tiles, factors))):
-                trial = self._look(sizes)
-                if not trial.failure and trial.first < self.log[here].first:
-                    at = sizes
-                    break
+            at = self._better(at)
+
+    def _better(self, here: Sizes) -> Sizes | None:
+        """The first better candidate near this one; None if there is none."""
+        near = self._ranked(self.space.near(here))
+        # The model may know nothing of unrolling, or think too much of it.
+        tiles = [sizes for sizes in near if sizes.tile != here.tile]
+        factors = [sizes for sizes in near if sizes.tile == here.tile]
+        order = [
+            s for pair in zip_longest(tiles, factors) for s in pair if s is not None
+        ]
+        seconds, idle = self.log[here].first, False
+        for sizes in order:
+            is_factor = sizes.tile == here.tile
+            if is_factor and idle:
+                continue
+            trial = self._look(sizes)
+            if not trial.failure and trial.first < seconds:
+                return sizes
+            # To the last digit: this kernel's code knows no such factor.
+            idle = idle or (is_factor and trial.first == seconds)
+        return None
 
     def _ranked(self, candidates: Iterable[Sizes]) -> list[Sizes]:
         """By the model, the fastest first."""

@@ -14,8 +14,10 @@ from gos_fx.ir.fusion import Kernel, partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.types import Type
 from gos_fx.kernels import default_tiles, tiles
+from gos_fx.kernels.dense_tiles import dense_sizes
 from gos_fx.kernels.tuning.alone import is_tiled
 from gos_fx.kernels.tuning.sizes import Sizes
+from gos_fx.targets.target import Machine
 
 # Up to so many tiles are all looked at; of more, as many are drawn.
 _ENUMERATED = 1 << 14
@@ -30,10 +32,10 @@ class Space:
 
     kernel: Kernel
     types: Mapping[str, Type]
-    machine: tiles.Core
+    machine: Machine
 
     @staticmethod
-    def of(graph: Graph, machine: tiles.Core) -> Space | None:
+    def of(graph: Graph, machine: Machine) -> Space | None:
         """Of a kernel's own graph; None where its code knows no tile.
 
         That is so for what streams or moves data, and where no loop has a choice.
@@ -49,7 +51,7 @@ class Space:
         """What the kernel is compiled with as long as nothing is known of it."""
         tile = default_tiles.default_tile(self.kernel, self.types, self.machine)
         tile = tiles.clamp(tile, tiles.extents(self.kernel, self.types))
-        return self._with_factors(tile, {})
+        return self._with_factors(self._in_one_row(tile), {})
 
     @cached_property
     def tiles(self) -> dict[str, tuple[int, ...]]:
@@ -134,7 +136,30 @@ class Space:
         whole = tiles.clamp(
             dict(self.default.tile) | dict(tile), tiles.extents(self.kernel, self.types)
         )
-        return self._with_factors(whole, unroll)
+        return self._with_factors(self._in_one_row(whole), unroll)
+
+    def _in_one_row(self, tile: dict[str, int]) -> dict[str, int]:
+        """Of tiles that are the same code, always the same one.
+
+        Where rows and columns of pixels are one loop, 2 by 4 of them are 1 by 8.
+        """
+        if not self._is_flat:
+            return tile
+        pixels = tile["ho"] * tile["wo"]
+        columns = tiles.extents(self.kernel, self.types)["wo"]
+        rows = next(
+            ho
+            for ho in range(1, pixels + 1)
+            if pixels % ho == 0 and pixels // ho <= columns
+        )
+        return tile | {"ho": rows, "wo": pixels // rows}
+
+    @cached_property
+    def _is_flat(self) -> bool:
+        named = dict(self.kernel.tile)
+        if not tiles.is_dense(self.kernel, self.types) or {"ho", "wo"} & set(named):
+            return False
+        return dense_sizes(self.kernel, self.types).is_flat
 
     def _with_factors(
         self, tile: Mapping[str, int], unroll: Mapping[str, int]

@@ -246,3 +246,19 @@ def test_kernels_that_lie_otherwise_are_left_alone() -> None:
         assert tuned(conv, others.types, {"x": plain(4)}) != conv
         assert tuned(conv, others.types, {"x": Layout((0, 3, 2, 1))}) == conv
         assert tuned(conv, others.types, {"elsewhere": plain(4)}) != conv
+
+
+def test_tiles_that_are_the_same_code_are_one() -> None:
+    """A kernel of one: its pixels are one row."""
+    source = (
+        "def f(x: map[1, 8, 14, 14], w: weight[16, 8, 1, 1]) -> map[1, 16, 14, 14]:\n"
+        "    v0 = cross_correlation(x, w, stride=(1, 1), dilation=(1, 1), groups=1, "
+        'padding=(0, 0, 0, 0))\n    v1 = sum(v0, axis="ci")\n    return v1'
+    )
+    found = space(source)
+    seen = [dict(sizes.tile) for sizes in found.some(100, random.Random(0))]
+    pixels = [(tile["co"], tile["ho"] * tile["wo"]) for tile in seen]
+    assert len(set(pixels)) == len(pixels) > 20
+    assert any(count > 14 for _, count in pixels)
+    own = space(source.replace("return v1", "v2 = tile(v1, ho=2)\n    return v2"))
+    assert all(dict(sizes.tile)["ho"] == 2 for sizes in own.some(50, random.Random(0)))
