@@ -6,7 +6,9 @@ import json
 import shutil
 import signal
 import tempfile
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from torch import Tensor
 from gos_fx.errors import CompileError
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.plain import graph_from_json, graph_to_json
+from gos_fx.kernels import compile_cache
+from gos_fx.kernels.compile_key import job_key, network_key, sources
 from gos_fx.kernels.compiler import COMPILER
 from gos_fx.kernels.tuning.records import snapshot
 from gos_fx.kernels.worker import ASSEMBLY_FILE, TIR_FILE
@@ -38,6 +42,8 @@ class BuildResult:
         tir: the scheduled code as TVMScript, where ``listings`` was asked for.
         assembly: the machine code as text, where ``listings`` was asked for.
         tuned: keys of the kernels that were compiled with tuned sizes.
+        key: of the entry in :mod:`gos_fx.kernels.compile_cache`; "" without one.
+        is_cached: the compiler did not run; ``seconds`` are those of a copy.
     """
 
     library: Path
@@ -49,6 +55,8 @@ class BuildResult:
     tir: str = ""
     assembly: str = ""
     tuned: tuple[str, ...] = ()
+    key: str = ""
+    is_cached: bool = False
 
 
 def build(
@@ -76,11 +84,13 @@ def build(
         CompileError: the network cannot be exported, or the compiler refused it, died
             or took longer than ``timeout``; the message names the stage.
     """
-    with _folder() as folder:
-        job = Path(folder)
+    facts = {"listings": listings, **_machine(target, threads)}
+    key = None if listings else network_key(graph_module, example_inputs, facts)
+
+    def export(job: Path) -> None:
         _export(graph_module, example_inputs, job / "model.pt2")
-        facts = {"listings": listings, **_machine(target, threads)}
-        return _compile(job, facts, out_dir, timeout)
+
+    return _cached(key, facts, out_dir, timeout, export)
 
 
 def build_operator(
@@ -98,10 +108,9 @@ def build_operator(
         CompileError: the compiler refused it, died or took longer than ``timeout``
             seconds; the message names the stage.
     """
-    with _folder() as folder:
-        facts = {"listings": listings, "graph": graph_to_json(graph)}
-        facts |= _machine(target, threads)
-        return _compile(Path(folder), facts, out_dir, timeout)
+    facts = {"listings": listings, "graph": graph_to_json(graph)}
+    facts |= _machine(target, threads)
+    return _cached(None if listings else job_key(facts), facts, out_dir, timeout)
 
 
 def kernels_of(
@@ -149,14 +158,38 @@ def _result(job: Path, facts: dict[str, Any], timeout: float | None) -> Any:
     return json.loads((job / "result.json").read_text())
 
 
-def _compile(
-    job: Path, facts: dict[str, Any], out_dir: Path, timeout: float | None
+def _cached(
+    key: str | None,
+    facts: dict[str, Any],
+    out_dir: Path,
+    timeout: float | None,
+    prepare: Callable[[Path], None] = lambda job: None,
 ) -> BuildResult:
+    """What the cache has, or else the compiler makes."""
+    started = time.perf_counter()
     out_dir.mkdir(parents=True, exist_ok=True)
-    result = _result(job, facts, timeout)
     library = out_dir / "model.so"
-    shutil.copyfile(job / "model.so", library)
-    listings = facts["listings"]
+    if key is not None:
+        found = compile_cache.fetch(key, library)
+        if found is not None:
+            found["seconds"] = time.perf_counter() - started
+            return _built(library, found, key=key, is_cached=True)
+    with _folder() as folder:
+        job = Path(folder)
+        prepare(job)
+        result = _result(job, facts, timeout)
+        shutil.copyfile(job / "model.so", library)
+        texts = {}
+        if facts["listings"]:
+            texts["tir"] = (job / TIR_FILE).read_text()
+            texts["assembly"] = (job / ASSEMBLY_FILE).read_text()
+    # Not the code of sources that were edited since the key was made.
+    if key is not None and result.pop("sources") == sources():
+        compile_cache.store(key, library, result)
+    return _built(library, result, key=key or "", **texts)
+
+
+def _built(library: Path, result: dict[str, Any], **rest: Any) -> BuildResult:
     return BuildResult(
         library=library,
         seconds=result["seconds"],
@@ -164,9 +197,8 @@ def _compile(
         kernels=tuple(result["kernels"]),
         others=tuple(result["others"]),
         memory=result.get("memory"),
-        tir=(job / TIR_FILE).read_text() if listings else "",
-        assembly=(job / ASSEMBLY_FILE).read_text() if listings else "",
         tuned=tuple(result["tuned"]),
+        **rest,
     )
 
 
@@ -207,6 +239,7 @@ def _stage(job: Path) -> str:
 
 
 def last_line(text: str) -> str:
-    """The last line that is not empty: TVM's messages embed whole programs."""
+    """The last line that is not empty nor a warning of TVM: messages embed programs."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    said = [line for line in lines if ": Warning: " not in line]
+    return (said or lines or [""])[-1]

@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gos_fx.errors import CompileError
+from gos_fx.kernels.compile_key import sources
 
 _POLL = 0.01  # seconds between looks at the children
 _STOP = "stop "
@@ -103,6 +104,7 @@ COMPILER = Compiler()
 
 def serve() -> None:
     """Fork for each job named on stdin, and say on stdout how it ended."""
+    sources()  # before they are loaded
     from gos_fx.kernels import link, memory, to_relax, worker  # noqa: F401
 
     children: dict[int, str] = {}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gos_fx.ir.plain import graph_from_json, graph_to_json
+from gos_fx.kernels.compile_key import read_sources, sources
 from gos_fx.kernels.tuning.sizes import Sizes
 from gos_fx.kernels.tuning.tuned import Tuned, using
 from gos_fx.targets.record import target_from_json
@@ -24,15 +25,20 @@ TIR_FILE, ASSEMBLY_FILE = "model.tir", "model.s"
 
 
 def main(directory: Path) -> None:
-    """Compile the job in ``directory``."""
+    """Compile the job in ``directory``.
+
+    ``sources`` of the result is the digest of our sources if they are still those that
+    this process was started with.
+    """
     started = time.perf_counter()
     _enter(directory, "start")
     job = json.loads((directory / "job.json").read_text())
     target = target_from_json(job["target"])
     _enter(directory, "import tvm")
     from gos_fx.kernels import link, memory, to_relax
+    from gos_fx.kernels.emit import KernelCall
 
-    calls: list[to_relax.KernelCall] = []
+    calls: list[KernelCall] = []
     sizes = {key: Sizes.from_json(data) for key, data in job["tuned"].items()}
     with using(Tuned(sizes)) as tuned:
         module = _import(directory, job, target.machine, calls)
@@ -60,6 +66,7 @@ def main(directory: Path) -> None:
             set(to_relax.called_functions(planned[-1])) - {c.function for c in calls}
         ),
         "tuned": tuned.used,
+        "sources": sources() if sources() == read_sources() else "",
     }
     if "graph" not in job:
         code = _listing(executable, "ll")

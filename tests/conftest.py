@@ -40,6 +40,16 @@ def untuned() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def uncached() -> Iterator[None]:
+    """Tests compile; what an earlier run of them made proves nothing."""
+    from gos_fx.kernels import compile_cache
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compile_cache, "LIMIT", 0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def rpc_farm() -> Iterator[Any]:
     """Starts real trackers and servers of TVM's RPC: see rpc_farm.py."""

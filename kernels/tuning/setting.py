@@ -21,6 +21,8 @@ _ELSEWHERE = frozenset(
     (
         "__init__",
         "build",
+        "compile_cache",
+        "compile_key",
         "compiler",
         "cross_runtime",
         "emulator",

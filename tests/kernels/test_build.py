@@ -125,5 +125,8 @@ def test_what_cannot_be_exported(tmp_path):
 
 def test_last_line():
     assert last_line("a\n b \n\n") == "b"
+    assert (
+        last_line("KeyError: a\n[1:2:3] x.cc:67: Warning: left over") == "KeyError: a"
+    )
     assert last_line("") == ""
     assert Path(build_module.__file__).name == "build.py"
