@@ -1,11 +1,12 @@
 """Operators measured by the emulator: ``kernels.csv``.
 
-    python -m benchmarks.analytical.kernels [--again] [--unseen]
+    python -m benchmarks.analytical.kernels [--again] [--unseen] [--families NAME ...]
 
 measures what the file does not have, or all of it; ``--unseen`` is about those of
-``unseen.csv``, on which no form and no constant was chosen. What is counted does not
-depend on constants of a board, so it stays when those are recalibrated. LD_BIND_NOW
-keeps the dynamic linker's work at a first call out, which no kernel in a network has.
+``unseen.csv``, on which no form and no constant was chosen. Nothing tuned is used.
+What is counted does not depend on constants of a board, so it stays when those are
+recalibrated. LD_BIND_NOW keeps the dynamic linker's work at a first call out, which no
+kernel in a network has.
 """
 
 from __future__ import annotations
@@ -111,8 +112,9 @@ def measure(family: str, graph: Graph, target: Target, threads: int) -> Measured
     """
     from gos_fx.kernels import emulator
     from gos_fx.kernels.packaged import package_operator
+    from gos_fx.kernels.tuning.records import ignored
 
-    with tempfile.TemporaryDirectory(prefix="gos_fx_kernels_") as folder:
+    with tempfile.TemporaryDirectory(prefix="gos_fx_kernels_") as folder, ignored():
         package = package_operator(graph, target, Path(folder), threads)
         *kernels, _ = emulator.measure(package, threads=threads, alone=True)
     sums = (sum(getattr(kernel, name) for kernel in kernels) for name in _COUNTS)
@@ -123,27 +125,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--again", action="store_true", help="measure all anew")
     parser.add_argument("--unseen", action="store_true", help="those of unseen.csv")
+    parser.add_argument("--families", nargs="+", help="measure these alone")
     arguments = parser.parse_args()
     os.environ["LD_BIND_NOW"] = "1"
     path = UNSEEN if arguments.unseen else TABLE
-    known = {}
-    if not arguments.again:
-        known = {(one.text, one.target, one.threads): one for one in read(path)}
     chosen = unseen() if arguments.unseen else families()
     operators = dict.fromkeys((parse(text).text, family) for family, text in chosen)
+    wanted = set(arguments.families or (family for _, family in operators))
+    known = {
+        (one.text, one.target, one.threads): one
+        for one in read(path)
+        if not (arguments.again and one.family in wanted)
+    }
+    versions = _versions()
     measured: list[Measured] = []
     for target, threads, every in SETTINGS[: 1 if arguments.unseen else None]:
         for text, family in list(operators)[::every]:
-            one = known.get((text, target, threads))
-            try:
-                one = one or measure(family, parse(text), get(target), threads)
-            except GosError as error:
-                print(f"{family}: {error}\n{text}", file=sys.stderr)
-                continue
-            measured.append(one)
+            one = known.pop((text, target, threads), None)
+            if one is None and family in wanted:
+                one = _measured(family, text, target, threads)
+                print(len(measured), target, threads, family, flush=True)
+            if one is not None:
+                measured.append(one)
             if len(measured) % 20 == 0:
-                print(len(measured), target, threads, flush=True)
-    write(measured, _versions(), path)
+                write([*measured, *known.values()], versions, path)
+    write(measured, versions, path)
+
+
+def _measured(family: str, text: str, target: str, threads: int) -> Measured | None:
+    """None where it cannot be, with the reason printed."""
+    try:
+        return measure(family, parse(text), get(target), threads)
+    except GosError as error:
+        print(f"{family}: {error}\n{text}", file=sys.stderr)
+        return None
 
 
 def _versions() -> str:

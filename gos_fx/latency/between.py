@@ -45,7 +45,9 @@ _RULES = {
 }
 _KINDS = ("default", "Tensor", "int", "dim")
 # Arguments of functions that change no result.
-_IGNORED = ("inplace", "training")
+_IGNORED = ("inplace", "training", "return_indices")
+# What rules call arguments that torch's functions name otherwise.
+_RENAMED = {"kernel_size": "kernel"}
 _MODULES: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Hardtanh: ("min_val", "max_val"),
     nn.LeakyReLU: ("negative_slope",),
@@ -134,7 +136,7 @@ class _Walk:
         self._builder.owner = node.name
         values = {source: self._operand(source) for source in sources}
         args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
-        kwargs = {k: v for k, v in kwargs.items() if k not in _IGNORED}
+        kwargs = {_RENAMED.get(k, k): v for k, v in kwargs.items() if k not in _IGNORED}
         if node.op == "call_module":
             module = self._traced.get_submodule(str(node.target))
             args += tuple(getattr(module, a) for a in _MODULES.get(type(module), ()))
@@ -155,7 +157,9 @@ def _kind(node: fx.Node) -> str:
         return type(owner.get_submodule(str(node.target))).__name__.lower()
     if isinstance(node.target, str):
         return node.target
-    return str(getattr(node.target, "__name__", node.target))
+    name = str(getattr(node.target, "__name__", node.target))
+    # Functions that choose between two at a call are called after the node alone.
+    return name if name != "fn" else node.name.rstrip("_0123456789")
 
 
 def _rule(kind: str) -> Any:

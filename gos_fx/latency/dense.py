@@ -76,7 +76,7 @@ def block_cycles(form: DenseForm, machine: Machine, c: Constants) -> float:
     vectors = plan.co // width
     products = vectors * pixels
     steps = form.sizes.inputs * prod(form.sizes.taps)
-    loads = vectors * vector_words(machine) + c.number * pixels
+    loads = vectors * vector_words(machine, width) + c.number * pixels
     issue = products / machine.fma_per_cycle
     step = max(issue, loads, c.chain * machine.fma_latency_cycles)
     step += c.overlap * min(issue, loads)
@@ -102,9 +102,12 @@ def _results(form: DenseForm, machine: Machine, epilogue: float, c: Constants) -
     return vectors * store
 
 
-def vector_words(machine: Machine) -> float:
-    """Cycles of loading one SIMD register."""
-    return machine.simd_bits / 8 / machine.load_bytes_per_cycle
+def vector_words(machine: Machine, width: int | None = None) -> float:
+    """Cycles of loading one SIMD register, or ``width`` numbers of it."""
+    words = machine.simd_bits / 8 / machine.load_bytes_per_cycle
+    if width is None or width == machine.lanes:
+        return words
+    return max(1.0, words * width / machine.lanes)
 
 
 def _copied(copy: Copy, machine: Machine, c: Constants) -> float:
@@ -112,8 +115,11 @@ def _copied(copy: Copy, machine: Machine, c: Constants) -> float:
     if copy.scattered:
         return c.gather * copy.elements
     width = max(w for w in range(1, _COPIED + 1) if copy.channels % w == 0)
-    vectors = copy.channels // width * -(-width // machine.lanes)
     turns = copy.channels // width
+    vectors = turns * -(-width // machine.lanes)
+    if width == 1:  # LLVM makes vectors of what it may, and leaves the rest
+        turns = copy.channels // (2 * machine.lanes)
+        vectors = 2 * turns + copy.channels % (2 * machine.lanes)
     each = c.copy_pixel + c.copy_turn * turns + c.copy_vector * vectors
     return copy.count * copy.pixels * each
 
@@ -137,8 +143,15 @@ def _lines(
     stages: list[Stage] = [[Sweep(n, lines[n], True) for n in dict.fromkeys(maps)]]
     read = x
     pixels = lines[x] / form.chunks
+    is_shared = machine.l3_bytes is not None or machine.l2_shared
+    busy = min(threads, form.chunks) if is_shared else 1
+    again = 0.0
     for copy in form.copies:
         made = copy.elements / per
+        if copy.inside:  # scratch, which is new to the cache, and may push out itself
+            one, source = made / copy.count, lines[copy.source] / form.chunks
+            stages.append([Sweep(f"scratch {copy.source}", busy * one, True)])
+            again += 2.0 * made * gone(busy * (one + source), machine, c)
         if copy.source == x:
             pixels += made / form.chunks
         if not copy.inside and copy.source == x:
@@ -147,15 +160,13 @@ def _lines(
             lines[read] = made
     main = [Sweep(n, lines[n]) for n in dict.fromkeys((read, w, *late))]
     stages.append([*main, Sweep(kernel.output, out, True)])
-    is_shared = machine.l3_bytes is not None or machine.l2_shared
-    busy = min(threads, form.chunks) if is_shared else 1
     written = out * (1 + len(late)) / form.chunks
     # Weights come once more for each chunk, or once for the chunks of all threads.
     shares = sizes.batch if types[w].role == "map" and sizes.batch > 1 else 1
     weights = lines[w] / shares
     passes = max(1.0, form.chunks / shares / min(threads, form.chunks / shares))
     part = gone(weights + busy * (pixels + written), machine, c)
-    again = shares * (passes - 1.0) * weights * part
+    again += shares * (passes - 1.0) * weights * part
     # The pixels of a chunk come again for each block of channels.
     per_block = (weights + written) / form.channel_blocks
     if form.plan.by_taps:

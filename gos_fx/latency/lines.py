@@ -60,7 +60,9 @@ def _written_back(
 ) -> float:
     """Lines of a sweep that are dirty and go before they are written again."""
     capacity = last_cache(machine) / machine.line_bytes
-    dirty = sweep.lines if at else min(sweep.lines, capacity * sweep.repeats)
+    dirty = sweep.lines
+    if not at:  # what ran before has left as much as fits
+        dirty *= min(1.0, capacity / max(1.0, sum(s.lines for s in stages[0])))
     after = _touch(stages, range(at + 1, len(stages)), sweep.buffer)
     if after is not None:
         (other,) = (s for s in stages[after] if s.buffer == sweep.buffer)

@@ -93,12 +93,16 @@ def _lines(
     out = plan.batch * plan.rows * plan.columns * plan.outputs / per
     maps = [Sweep(name, lines[name], True) for name in (x, *late)]
     main = [Sweep(name, size) for name, size in lines.items()]
-    stages: tuple[Stage, ...] = (maps, [*main, Sweep(kernel.output, out, True)])
     blocks = ceil(plan.outputs / plan.block)
     busy = min(machine.cores, plan.chunks) if plan.by_chunks else 1
     transformed = plan.points * plan.chunk * plan.inputs / per
     products = plan.points * plan.chunk * plan.group / per
     scratch = busy * (transformed + products)
+    stages: tuple[Stage, ...] = (
+        maps,
+        [Sweep("scratch", scratch, True)],
+        [*main, Sweep(kernel.output, out, True)],
+    )
     moved = busy * (lines[x] + out / blocks) / plan.chunks
     part = gone(lines[w] / blocks + scratch + moved, machine, c)
     again = (plan.chunks / busy - 1.0) * lines[w] * part
