@@ -273,7 +273,7 @@ def _resident(
 
 def _passing(machine: Core) -> int:
     """Registers for inputs: a microkernel knows when it needs which, LLVM does not."""
-    return 4 if getattr(machine, "in_order", False) else _INPUTS
+    return 6 if getattr(machine, "in_order", False) else _INPUTS
 
 
 def _fits(

@@ -18,13 +18,16 @@ from gos_fx.emulator.a64 import decode
 from gos_fx.emulator.pipeline import Pipeline
 
 VECTOR_REGISTERS = 32
+# Left to LLVM beside weights in registers: for the bias and a bound, else it would
+# store them and load them again.
+_LEFT = 2
 # Registers that vectors pass through on their way into accumulators.
 FEWEST_PASSING = 4
 _WORD = 8  # bytes of a general register, half a vector
 # Cycles until another instruction can read: loaded, inserted, accumulated.
 _LOADED, _INSERTED, _ADDED = 3, 2, 4
 # Multiply-adds that may go before their turn; complete vectors that are kept ahead.
-_WINDOW, _AHEAD = 24, (1, 2, 4, 6, 9, 12)
+_WINDOW, _AHEAD = 24, (2, 5)
 _MOST_BASES = 12
 # General registers for words on their way; LLVM chooses those of the bases.
 GENERAL = tuple(range(4, 16))
@@ -55,7 +58,14 @@ class WindowTile:
     @property
     def passing(self) -> int:
         """Registers for vectors that are only there while they are used."""
-        return VECTOR_REGISTERS - self.outputs - self.weights * self.resident
+        return self.first_weight - self.outputs
+
+    @property
+    def first_weight(self) -> int:
+        """The weights are in the same registers for all tiles of a kernel."""
+        if not self.resident:
+            return VECTOR_REGISTERS
+        return VECTOR_REGISTERS - _LEFT - self.weights
 
 
 @dataclass(frozen=True)
@@ -136,8 +146,7 @@ class _Writer:
 
     def __init__(self, tile: WindowTile, bases: _Bases, ahead: int) -> None:
         self.tile, self.ahead = tile, ahead
-        first = tile.outputs + tile.weights * tile.resident
-        self.free = list(range(first, VECTOR_REGISTERS))
+        self.free = list(range(tile.outputs, tile.first_weight))
         self.general = list(GENERAL)
         # (accumulator, input, weights), in the order in which inputs come
         self.steps: list[tuple[int, _Vector, _Vector | None, int]] = []
@@ -207,7 +216,9 @@ class _Writer:
         begun = accumulator in self.started
         self.started.add(accumulator)
         if self.tile.weights:
-            register = self.tile.outputs + k if weights is None else weights.register
+            register = self.tile.first_weight + k
+            if weights is not None:
+                register = weights.register
             name = "fmla" if begun else "fmul"
             self.text.append(f"{name}\t{a}.4s, {x}.4s, v{register}.4s")
         elif begun:
@@ -276,8 +287,9 @@ def _function(name: str, tile: WindowTile, bases: _Bases, lines: Sequence[str]) 
     if streams:
         pointers.append("%w")
     outputs = [f"=&{{v{i}}}" for i in range(count)]
-    inputs = [f"{{v{count + i}}}" for i in range(resident)] + ["r"] * len(pointers)
-    clobbers = [f"~{{v{i}}}" for i in range(count + resident, VECTOR_REGISTERS)]
+    given = [f"{{v{tile.first_weight + i}}}" for i in range(resident)]
+    inputs = given + ["r"] * len(pointers)
+    clobbers = [f"~{{v{i}}}" for i in range(count, tile.first_weight)]
     clobbers += [f"~{{x{i}}}" for i in GENERAL]
     names = {f"x{i}": f"${count + resident + i}" for i in range(len(bases.starts))}
     names["w"] = f"${count + resident + len(bases.starts)}"
