@@ -8,7 +8,16 @@ from typing import Any
 from tvm import tirx
 from tvm.ir import StringImm
 from tvm.s_tir import SBlock, SBlockRealize
-from tvm.tirx import AttrStmt, Evaluate, For, ForKind, IfThenElse, PrimFunc, SeqStmt
+from tvm.tirx import (
+    AttrStmt,
+    Bind,
+    Evaluate,
+    For,
+    ForKind,
+    IfThenElse,
+    PrimFunc,
+    SeqStmt,
+)
 
 _ONCE = """\
 define void @gos_once() {
@@ -105,6 +114,13 @@ def over(
         return [by_lane(width, lambda lane: body(first, lane))]
 
     return groups(extent, widest, vector, kind)
+
+
+def bound(found: list[Any], name: str, value: Any) -> Any:
+    """A variable for a value, which is computed in the statements ``found``."""
+    variable = tirx.Var(name, value.ty)
+    found.append(Bind(variable, value))
+    return variable
 
 
 def cases(found: Sequence[tuple[Any, Sequence[Any]]]) -> Any:

@@ -23,7 +23,7 @@ from gos_fx.kernels.schedules.cross_correlation import scale_weights
 from gos_fx.kernels.schedules.element import Element, element_of
 from gos_fx.kernels.schedules.loops import written
 from gos_fx.kernels.schedules.window_code import WindowCode
-from gos_fx.kernels.schedules.window_tile import Window
+from gos_fx.kernels.schedules.window_place import Window
 from gos_fx.kernels.te_instructions import shape_of
 from gos_fx.kernels.tiles import extents, is_windowed
 from gos_fx.kernels.window_tiles import WindowPlan, window_plan

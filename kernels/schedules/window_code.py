@@ -15,7 +15,8 @@ from tvm import tirx
 from tvm.tirx import AllocBuffer, Bind, ForKind
 
 from gos_fx.kernels.schedules.loops import cases, const, loop, once
-from gos_fx.kernels.schedules.window_tile import Place, Tile, Weights, Window
+from gos_fx.kernels.schedules.window_place import Place, Weights, Window
+from gos_fx.kernels.schedules.window_tile import Tile
 from gos_fx.kernels.window_tiles import WindowPlan
 
 

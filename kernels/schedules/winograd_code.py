@@ -14,8 +14,7 @@ from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, ForKind, Ramp
 
 from gos_fx.kernels.microkernels import STEPS, tile_kernel
 from gos_fx.kernels.schedules.element import Element
-from gos_fx.kernels.schedules.loops import cases, const, loop
-from gos_fx.kernels.schedules.window_tile import bound
+from gos_fx.kernels.schedules.loops import bound, cases, const, loop
 from gos_fx.kernels.schedules.winograd_transform import (
     input_transform,
     output_transform,
@@ -92,9 +91,7 @@ class WinogradCode:
                 last = const(plan.tiles - plan.chunk)
                 first = bound(found, "first", tirx.min(c * const(plan.chunk), last))
                 tiles, group = self._input, self._group
-                found.append(
-                    loop("t", 0, plan.chunk, lambda t: tiles(first, t), inner)
-                )
+                found.append(loop("t", 0, plan.chunk, lambda t: tiles(first, t), inner))
                 if plan.groups == 1:
                     return found + group(first, const(0), inner)
                 found.append(loop("g", begin, end, lambda g: group(first, g), inner))
@@ -169,7 +166,11 @@ class WinogradCode:
         def store(xi: Any) -> list[Any]:
             def channel(c: Any) -> list[Any]:
                 zero = tirx.const(0, _FLOAT)
-                return [BufferStore(self.transformed, zero, [self._input_at(xi, t, first + c)])]
+                return [
+                    BufferStore(
+                        self.transformed, zero, [self._input_at(xi, t, first + c)]
+                    )
+                ]
 
             return [loop("c", 0, self.run - self.plan.inputs, channel)]
 
@@ -240,9 +241,7 @@ class WinogradCode:
 
     # Products
 
-    def _group(
-        self, first: Any, g: Any, kind: ForKind = ForKind.SERIAL
-    ) -> list[Any]:
+    def _group(self, first: Any, g: Any, kind: ForKind = ForKind.SERIAL) -> list[Any]:
         """A group of output channels."""
         plan = self.plan
         per = plan.group // plan.co
@@ -251,9 +250,7 @@ class WinogradCode:
         blocks = bound(found, "blocks", tirx.min(const(per), blocks))
         width = gcd(plan.outputs, self.lanes)
         rest = const(plan.outputs // width) - g * const(plan.group // width)
-        vectors = bound(
-            found, "vectors", tirx.min(const(plan.group // width), rest)
-        )
+        vectors = bound(found, "vectors", tirx.min(const(plan.group // width), rest))
 
         def point(xi: Any) -> list[Any]:
             def block(o: Any) -> list[Any]:
@@ -331,10 +328,10 @@ class WinogradCode:
         acc = tirx.decl_buffer((plan.pixels, plan.co), _FLOAT, "acc")
         found: list[Any] = [AllocBuffer(acc)]
         zero = tirx.Broadcast(tirx.const(0, _FLOAT), lanes)
-        places = [
-            (p, v) for p in range(plan.pixels) for v in range(0, plan.co, lanes)
+        places = [(p, v) for p in range(plan.pixels) for v in range(0, plan.co, lanes)]
+        found += [
+            BufferStore(acc, zero, [const(p), Ramp(v, 1, lanes)]) for p, v in places
         ]
-        found += [BufferStore(acc, zero, [const(p), Ramp(v, 1, lanes)]) for p, v in places]
         none = const(0)
         starts = (
             BufferLoad(acc, [none, none]),
