@@ -26,19 +26,17 @@ from gos_fx.targets import get
 
 def results(arguments: argparse.Namespace) -> Iterator[Result]:
     """One for each network, number of threads and engine, as they come."""
+    here = arguments.on == "host"
+    names = arguments.engines or (engine.NAMES if here else engine.emulated())
     for network in arguments.networks:
         for threads in arguments.threads:
-            if arguments.on == "host":
+            if here:
                 yield from host.measure(
-                    arguments.engines,
-                    network,
-                    threads,
-                    arguments.rounds,
-                    arguments.inferences,
+                    names, network, threads, arguments.rounds, arguments.inferences
                 )
             else:
                 target = get(arguments.on)
-                yield from emulated.measure(arguments.engines, network, threads, target)
+                yield from emulated.measure(names, network, threads, target)
 
 
 def main() -> None:
@@ -63,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--networks", type=_names(case.NETWORKS), default=case.NETWORKS)
     add("--on", default="host", help="host, or an emulated target")
     add("--threads", type=_numbers, default=(1,))
-    add("--engines", type=_names(engine.NAMES), default=engine.NAMES)
+    add("--engines", type=_names(engine.NAMES), help="default: all that there are")
     add("--out", type=Path, metavar="FILE.json", help="default: standard output")
     add("--rounds", type=int, default=20, help="turns of each engine on the host")
     add("--inferences", type=int, default=5, help="timed in a turn")

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from benchmarks.engine import case, marked, model_files
-from benchmarks.engine.engine import engine, module
+from benchmarks.engine.engine import OURS, engine, module
 from benchmarks.engine.environment import environment
 from benchmarks.engine.guest import guest
-from benchmarks.engine.report import OURS, Result
+from benchmarks.engine.report import Result
 from benchmarks.engine.unavailable import FAILURES, say
 from gos_fx import config
 from gos_fx.emulator import qemu

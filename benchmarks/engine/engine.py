@@ -20,6 +20,7 @@ from typing import Any
 
 Run = Callable[[Any], Any]
 
+OURS = "gos_fx"
 # In the order of reports.
 NAMES = (
     "torch_eager",
@@ -28,7 +29,7 @@ NAMES = (
     "executorch",
     "ncnn",
     "litert",
-    "gos_fx",
+    OURS,
 )
 
 
@@ -69,3 +70,8 @@ def engine(name: str) -> Engine:
     """The record of an engine."""
     record: Engine = module(name).ENGINE
     return record
+
+
+def emulated() -> tuple[str, ...]:
+    """Names of those that run on an emulated board; PyTorch's are for this machine."""
+    return tuple(name for name in NAMES if name == OURS or engine(name).guest)

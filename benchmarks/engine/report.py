@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-OURS = "gos_fx"
+from benchmarks.engine.engine import OURS
 
 
 @dataclass(frozen=True)
