@@ -16,6 +16,7 @@ from gos_fx.kernels.dense_tiles import (
     has_microkernel,
 )
 from gos_fx.kernels.layout import Seen
+from gos_fx.kernels.microkernels import STEPS
 from gos_fx.kernels.schedule_rule import Job, Operands, Packing, Scheduled
 from gos_fx.kernels.schedules.epilogue import base_name, blocks_of, epilogue
 from gos_fx.kernels.schedules.flat import flattened, with_shapes
@@ -26,7 +27,6 @@ from gos_fx.kernels.tiles import concrete
 # An element of the weights: output channel, and which of the inputs, row and column.
 Weight = Callable[[Any, Any, Any, Any], Any]
 Weights = Callable[[Operands], Weight]
-ROUND = 4  # a microkernel takes so many steps of the reduction at once
 
 
 def dense(job: Job, weights: Weights, block: dict[str, int]) -> Scheduled:
@@ -91,8 +91,8 @@ class _Form:
     """The stages of one dense kernel.
 
     The taps of a row and the input channels lie side by side in the input, so they can
-    be one loop, which a microkernel takes; its steps are rounded up with weights of
-    zero. That reads a few numbers behind the row, for which the grid has room.
+    be one loop, which a microkernel takes. It takes a few steps at least; where there
+    are less, weights of zero follow, and the grid has room for what they are read with.
     """
 
     job: Job
@@ -111,7 +111,7 @@ class _Form:
     @property
     def run(self) -> int:
         """Steps of the merged loop."""
-        return blocks_of(self.sizes.inputs * self.sizes.taps[1], ROUND) * ROUND
+        return max(STEPS, self.sizes.inputs * self.sizes.taps[1])
 
     def pack(self, weights: Weights) -> Packing:
         """``[co blocks, kh, kw, ci, co]``, or ``[co blocks, kh, run, co]``."""

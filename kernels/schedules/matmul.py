@@ -17,6 +17,7 @@ from gos_fx.kernels.dense_tiles import (
     dense_sizes,
     has_microkernel,
 )
+from gos_fx.kernels.microkernels import STEPS
 from gos_fx.kernels.schedule_rule import (
     Job,
     Operands,
@@ -24,7 +25,6 @@ from gos_fx.kernels.schedule_rule import (
     Scheduled,
     schedule_rule,
 )
-from gos_fx.kernels.schedules.dense import ROUND
 from gos_fx.kernels.schedules.epilogue import base_name, blocks_of, epilogue
 from gos_fx.kernels.schedules.register_block import schedule_dense
 from gos_fx.kernels.te_instructions import const, shape_of
@@ -70,7 +70,7 @@ def matrix_product(job: Job) -> Scheduled:
 
 @dataclass(frozen=True)
 class _Form:
-    """The stages of one product; a microkernel takes its steps rounded up."""
+    """The stages of one product; a microkernel takes a few steps at least."""
 
     job: Job
     sizes: DenseSizes
@@ -83,7 +83,7 @@ class _Form:
     @property
     def steps(self) -> int:
         steps = self.sizes.inputs
-        return blocks_of(steps, ROUND) * ROUND if self.is_merged else steps
+        return max(STEPS, steps) if self.is_merged else steps
 
     def rows(self, operands: Operands) -> te.Tensor:
         """The left operand, with as many rows and steps as whole blocks read."""

@@ -15,7 +15,7 @@ from tvm import s_tir
 from tvm.s_tir.schedule import LoopRV
 
 from gos_fx.kernels.dense_tiles import DensePlan, DenseSizes
-from gos_fx.kernels.microkernels import tile_kernel
+from gos_fx.kernels.microkernels import STEPS, tile_kernel
 from gos_fx.kernels.microkernels.insert import insert
 from gos_fx.kernels.schedule_rule import Job
 from gos_fx.kernels.tiles import lanes
@@ -137,8 +137,9 @@ def _schedule_sums(
         sch.vectorize(lane)
     vectors_wide = plan.co // lanes(job.machine)
     if pixels is not None and int(sch.get(around[0]).extent) == 1:
-        kernel = tile_kernel(vectors_wide, pixels, start="zero")
-        insert(sch, around[-1], kernel, int(sch.get(around[-1]).extent))
+        steps = int(sch.get(around[-1]).extent)
+        kernel = tile_kernel(vectors_wide, pixels, start="zero", tail=steps % STEPS)
+        insert(sch, around[-1], kernel, steps)
         return
     init = sch.decompose_reduction(acc, around[0])
     start = sch.get_loops(init)[-4:]
@@ -146,8 +147,9 @@ def _schedule_sums(
         sch.unroll(loop)
     sch.vectorize(start[-1])
     if pixels is not None:
-        kernel = tile_kernel(vectors_wide, pixels)
-        insert(sch, around[-1], kernel, int(sch.get(around[-1]).extent))
+        steps = int(sch.get(around[-1]).extent)
+        kernel = tile_kernel(vectors_wide, pixels, tail=steps % STEPS)
+        insert(sch, around[-1], kernel, steps)
 
 
 def _schedule_copy(sch: s_tir.Schedule, pad: Any, is_parallel: bool) -> None:
