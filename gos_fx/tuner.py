@@ -10,13 +10,7 @@ from dataclasses import replace
 from itertools import zip_longest
 from math import hypot, inf
 
-from gos_fx.errors import (
-    CompileError,
-    GosError,
-    ProgramFailed,
-    Unsupported,
-    VerifyError,
-)
+from gos_fx.errors import GosError, ProgramFailed
 from gos_fx.ir.graph import Graph
 from gos_fx.kernels.tuning.alone import for_model, with_sizes
 from gos_fx.kernels.tuning.records import Records, ignored
@@ -26,15 +20,19 @@ from gos_fx.kernels.tuning.space import Space
 from gos_fx.kernels.tuning.trial import Choice, Trial
 from gos_fx.latency.analytical import SOURCE as ANALYTICAL
 from gos_fx.latency.analytical import AnalyticalSource
+from gos_fx.latency.choice import CANDIDATE_ERRORS
 from gos_fx.latency.model import Estimate
 from gos_fx.latency.repeats import identity, repeat_error
 from gos_fx.latency.source import Source
 from gos_fx.tuning_result import Found
 
 # What says something of one candidate; anything else says something of the source.
-CANDIDATE_ERRORS = (CompileError, ProgramFailed, Unsupported, VerifyError)
+_FAILURES = (*CANDIDATE_ERRORS, ProgramFailed)
 # Tiles that the model ranks for a kernel; it takes half a millisecond for each.
 POOL = 384
+# What the model takes for so many times as slow as the default is not measured: it is
+# seldom off by a third.
+HOPELESS = 1.5
 # Share of the trials that the model chooses, before measurements lead the way.
 RANKED = 0.5
 # Sources whose decisions yield to those of another.
@@ -192,33 +190,38 @@ class KernelTuner:
         return None
 
     def _ranked(self, candidates: Iterable[Sizes]) -> list[Sizes]:
-        """By the model, the fastest first."""
+        """By the model, the fastest first, without what is hopeless."""
+        found = {sizes: self._modelled(sizes) for sizes in candidates}
+        most = HOPELESS * self._modelled(self.space.default)
+        return sorted((s for s in found if found[s] <= most), key=found.__getitem__)
 
-        def latency(sizes: Sizes) -> float:
-            try:
-                graph = for_model(with_sizes(self.graph, sizes))
-                return self.analytical.operator(graph).seconds
-            except GosError:
-                return inf
+    def _modelled(self, sizes: Sizes) -> float:
+        """Seconds by the model; infinite where it refuses."""
+        try:
+            return self.analytical.operator(for_model(self._graph(sizes))).seconds
+        except GosError:
+            return inf
 
-        return sorted(candidates, key=latency)
+    def _graph(self, sizes: Sizes) -> Graph:
+        """What is compiled for these sizes.
+
+        For the default no schedule nodes: it need not be what the same sizes would be
+        as nodes, for instance where it is no tile at all but Winograd's algorithm.
+        """
+        if sizes == self.space.default:
+            return self.graph
+        return with_sizes(self.graph, sizes)
 
     def _ask(self, sizes: Sizes, name: str) -> Trial:
-        """Measure, as a graph of this name; a source may remember graphs.
-
-        The default is measured without schedule nodes: it need not be what the same
-        sizes would be as nodes.
-        """
+        """Measure, as a graph of this name; a source may remember graphs."""
         self.measured += 1
-        graph = self.graph
-        if sizes != self.space.default:
-            graph = with_sizes(graph, sizes)
+        graph = self._graph(sizes)
         if self.source.name == ANALYTICAL:
             graph = for_model(graph)
         try:
             with ignored():
                 found = self.source.operator(replace(graph, name=name))
-        except CANDIDATE_ERRORS as error:
+        except _FAILURES as error:
             self.failed += 1
             return Trial(failure=str(error)[:_LONGEST_FAILURE] or "it failed")
         return Trial(found.seconds, found.error, found.noise, found.seconds)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import gos_fx
+from gos_fx import tuner as tuner_module
 from gos_fx import tuning
 from gos_fx.cli import main
 from gos_fx.errors import (
@@ -49,8 +50,8 @@ A53 = get("arm_a53")
 X = torch.zeros(1, 16, 14, 14)
 CALM = Repeats(most=5, least=3, seconds=0.05, limit=1e9, attempts=1)
 TEXT = """\
-def kernel(x0: map[1, 16, 14, 14], *, w1: weight[24, 16, 3, 3], w2: weight[24]) -> map[1, 24, 14, 14]:
-    v0 = cross_correlation(x0, w1, stride=(1, 1), dilation=(1, 1), groups=1, padding=(1, 1, 1, 1))
+def kernel(x0: map[1, 16, 14, 14], *, w1: weight[24, 16, 5, 5], w2: weight[24]) -> map[1, 24, 14, 14]:
+    v0 = cross_correlation(x0, w1, stride=(1, 1), dilation=(1, 1), groups=1, padding=(2, 2, 2, 2))
     v1 = sum(v0, axis="ci")
     v2 = add(v1, w2)
     return v2
@@ -144,6 +145,8 @@ def tile_of(graph: Graph) -> dict[str, int]:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GOS_FX_CACHE", str(tmp_path / "cache"))
+    # the scripted sources have little to do with what the model believes
+    monkeypatch.setattr(tuner_module, "HOPELESS", 1e9)
     return tmp_path / "cache"
 
 
@@ -186,6 +189,17 @@ def test_what_is_near_the_best_is_looked_at() -> None:
     ranked, led = source.asked[1:11], source.asked[11:16]
     assert all(sizes_of(graph) in near for graph in led)
     assert not all(sizes_of(graph) in near for graph in ranked)
+
+
+def test_what_the_model_thinks_hopeless_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tuner_module, "HOPELESS", 1.2)
+    source, model = Scripted(), AnalyticalSource(A53, 1)
+    tuned(source, trials=1000)
+    most = 1.2 * model.operator(source.asked[0]).seconds
+    assert 3 < len(source.asked) < 300
+    assert all(model.operator(graph).seconds <= most for graph in source.asked)
 
 
 def test_the_same_seed_asks_the_same() -> None:
@@ -353,7 +367,7 @@ def test_tuned_sizes_reach_the_code(tmp_path: Path) -> None:
     with ignored():
         assert tir(graph) == default
     (kernel,) = kernels_of(
-        make_opaque(nn.Sequential(nn.Conv2d(16, 24, 3, padding=1)).eval(), (X,)),
+        make_opaque(nn.Sequential(nn.Conv2d(16, 24, 5, padding=2)).eval(), (X,)),
         (X,),
         A53,
         1,
