@@ -47,7 +47,7 @@ _KINDS = ("default", "Tensor", "int", "dim")
 # Arguments of functions that change no result.
 _IGNORED = ("inplace", "training", "return_indices")
 # What rules call arguments that torch's functions name otherwise.
-_RENAMED = {"kernel_size": "kernel"}
+_RENAMED = {"kernel_size": "kernel", "min_val": "low", "max_val": "high"}
 _MODULES: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Hardtanh: ("min_val", "max_val"),
     nn.LeakyReLU: ("negative_slope",),
