@@ -19,8 +19,9 @@ from math import ceil, inf
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import Type
 from gos_fx.kernels import tiles
-from gos_fx.kernels.tiles import Core, concrete, lanes
+from gos_fx.kernels.tiles import concrete, lanes
 from gos_fx.kernels.window_axis import Axis
+from gos_fx.targets.target import Machine
 
 __all__ = ["Axis", "WindowPlan", "default_window_tile", "window_plan"]
 
@@ -80,7 +81,7 @@ def window_plan(
     kernel: Kernel,
     types: Mapping[str, Type],
     tile: Mapping[str, int],
-    machine: Core,
+    machine: Machine,
     *,
     scattered: bool = False,
 ) -> WindowPlan:
@@ -102,7 +103,7 @@ def window_plan(
     rows, columns = _axes(kernel, types, _one_along(loops, block))
     width = _power(min(block["co"], sizes["co"]))
     vectors = ceil(sizes["co"] / width)
-    parts = ceil(4 * int(getattr(machine, "cores", 1)) / (sizes["n"] * rows.blocks))
+    parts = ceil(4 * machine.cores / (sizes["n"] * rows.blocks))
     outputs = rows.block * columns.block
     return WindowPlan(
         batch=sizes["n"],
@@ -120,7 +121,7 @@ def window_plan(
 
 
 def default_window_tile(
-    kernel: Kernel, types: Mapping[str, Type], machine: Core
+    kernel: Kernel, types: Mapping[str, Type], machine: Machine
 ) -> dict[str, int]:
     """Sizes of the tile; those in ``kernel.tile`` are kept.
 
@@ -145,7 +146,7 @@ def default_window_tile(
 
 
 def _cycles(
-    kernel: Kernel, types: Mapping[str, Type], block: dict[str, int], machine: Core
+    kernel: Kernel, types: Mapping[str, Type], block: dict[str, int], machine: Machine
 ) -> float:
     """Loads and overhead of all tiles; FMAs are the same for all. Infinite for tiles
     that fit no registers, or of which the plan would make smaller ones."""
@@ -176,10 +177,9 @@ def _cycles(
     return loads * load + count * (_START + idle)
 
 
-def _is_in_order(of: Type, width: int, machine: Core) -> bool:
+def _is_in_order(of: Type, width: int, machine: Machine) -> bool:
     """Whether tiles are microkernels, which load a vector in a cycle."""
-    in_order = bool(getattr(machine, "in_order", False))
-    return in_order and width == MICROKERNEL_LANES and of.dtype == "float32"
+    return machine.in_order and width == MICROKERNEL_LANES and of.dtype == "float32"
 
 
 def _resident(
@@ -187,20 +187,20 @@ def _resident(
     width: int,
     sizes: Mapping[str, int],
     loops: tuple[str, ...],
-    machine: Core,
+    machine: Machine,
 ) -> bool:
     """Whether all weights of a vector fit the registers beside the accumulators."""
     used = ceil(width / lanes(machine)) * (outputs + sizes["kh"] * sizes["kw"])
     return not loops and used + _passing(machine) <= machine.vector_registers
 
 
-def _passing(machine: Core) -> int:
+def _passing(machine: Machine) -> int:
     """Registers for inputs: a microkernel knows when it needs which, LLVM does not."""
-    return 6 if getattr(machine, "in_order", False) else _INPUTS
+    return 6 if machine.in_order else _INPUTS
 
 
 def _fits(
-    machine: Core, outputs: int, wide: int, kernel: Kernel, sizes: Mapping[str, int]
+    machine: Machine, outputs: int, wide: int, kernel: Kernel, sizes: Mapping[str, int]
 ) -> bool:
     """Whether accumulators, a few inputs and the weights in use fit the registers."""
     taps = sizes["kh"] * sizes["kw"]
@@ -271,7 +271,7 @@ def _one_along(loops: tuple[str, ...], block: Mapping[str, int]) -> tuple[int, i
 
 
 def _bounded(
-    sizes: Mapping[str, int], tile: Mapping[str, int], machine: Core
+    sizes: Mapping[str, int], tile: Mapping[str, int], machine: Machine
 ) -> dict[str, int]:
     """The tile with a bounded number of statements, which must fit the stack too."""
     block = {name: tile.get(name, 1) for name in ("co", "ho", "wo")}
