@@ -10,11 +10,10 @@ from functools import lru_cache
 from statistics import median
 
 from benchmarks.analytical.kernels import Measured, read
-from gos_fx.ir.fusion import Kernel, partition
-from gos_fx.ir.graph import Graph
+from gos_fx.ir.network import Network
 from gos_fx.ir.parser import parse
+from gos_fx.latency.analytical import costs_of
 from gos_fx.latency.constants import Constants
-from gos_fx.latency.roofline import cost_of_kernel
 from gos_fx.targets import get
 
 # Families that no constant was fitted on, and the part of the others that was not
@@ -34,19 +33,16 @@ class Predicted:
 
 
 @lru_cache(maxsize=4096)
-def _kernels(text: str) -> tuple[Graph, tuple[Kernel, ...]]:
-    graph = parse(text)
-    return graph, tuple(k for k in partition(graph) if k.nodes[-1].type.role == "map")
+def _network(text: str) -> Network:
+    return Network.of(parse(text))
 
 
 def predict(one: Measured, constants: Constants | None = None) -> Predicted:
     """What the model says of a measured operator; by the target's own constants."""
     target = get(one.target)
-    graph, kernels = _kernels(one.text)
-    costs = [
-        cost_of_kernel(kernel, graph.types, target, one.threads, constants)
-        for kernel in kernels
-    ]
+    network = _network(one.text)
+    found = costs_of(network, target, one.threads, constants, border=False)
+    costs = [cost for _, cost in found]
     return Predicted(
         sum(cost.serial for cost in costs),
         sum(cost.parallel(one.threads) for cost in costs),

@@ -16,11 +16,12 @@ from torch import fx
 from gos_fx.errors import BadOption
 from gos_fx.ir.fusion import ALIAS, Kernel, partition
 from gos_fx.ir.graph import Graph
+from gos_fx.ir.network import Network
 from gos_fx.ir.types import Type
 from gos_fx.kernels.layout import Layout, Seen
-from gos_fx.kernels.movement import settle
+from gos_fx.kernels.movement import MOVEMENT, settle
 from gos_fx.latency.between import network_of, shape_of
-from gos_fx.latency.constants import constants_of
+from gos_fx.latency.constants import Constants, constants_of
 from gos_fx.latency.model import Estimate, total
 from gos_fx.latency.roofline import (
     UNFITTED_ERROR,
@@ -48,12 +49,7 @@ def kernel_latency(
     Raises:
         BadOption: the graph is a template, or ``threads`` is below one.
     """
-    if not graph.is_concrete:
-        raise BadOption(
-            f"{graph.name} is a template",
-            where=f"symbols {', '.join(sorted(graph.symbols))}",
-            do="Instantiate it at a site first.",
-        )
+    _check_concrete(graph)
     threads = _threads(target, threads)
     if kernel.nodes[-1].type.role != "map":
         return Estimate(0.0, 0.0, SOURCE, target.name, 0.0)
@@ -68,9 +64,41 @@ def graph_latency(graph: Graph, target: Target, threads: int | None = None) -> E
     Raises:
         BadOption: the graph is a template, or ``threads`` is below one.
     """
-    kernels = partition(graph)
-    each = (kernel_latency(kernel, graph, target, threads) for kernel in kernels)
+    threads = _threads(target, threads)
+    _check_concrete(graph)
+    costs = costs_of(Network.of(graph), target, threads, border=False)
+    each = (_estimate(cost, target, threads) for _, cost in costs)
     return total(each, SOURCE, target.name)
+
+
+def costs_of(
+    network: Network,
+    target: Target,
+    threads: int,
+    constants: Constants | None = None,
+    *,
+    border: bool,
+) -> list[tuple[Kernel, Cost]]:
+    """The kernels that an inference runs, movements settled as the compiler does it.
+
+    Args:
+        constants: in place of the target's own.
+        border: what goes in and comes out has its axes in logical order, else as
+            between two kernels.
+    """
+    layouts: Mapping[str, Layout] = {}
+    if border or any(node.opcode in MOVEMENT for node in network.nodes):
+        network, layouts = settle(network, border=border)
+    types = network.types
+    scattered = _scattered(layouts, types)
+    return [
+        (
+            kernel,
+            cost_of_kernel(kernel, types, target, threads, constants, scattered),
+        )
+        for kernel in partition(network)
+        if kernel.nodes[-1].type.role == "map"
+    ]
 
 
 def traffic_latency(
@@ -91,6 +119,15 @@ def traffic_latency(
     lines = 0.0 if bytes <= machine.cache_bytes() else bytes / machine.line_bytes
     cost = cost_of_loops([Loop(cycles, machine.cores)], lines)
     return _estimate(cost, target, threads, source=f"{SOURCE}-traffic")
+
+
+def _check_concrete(graph: Graph) -> None:
+    if not graph.is_concrete:
+        raise BadOption(
+            f"{graph.name} is a template",
+            where=f"symbols {', '.join(sorted(graph.symbols))}",
+            do="Instantiate it at a site first.",
+        )
 
 
 def _threads(target: Target, threads: int | None) -> int:
@@ -159,25 +196,16 @@ class AnalyticalSource:
         if operators is None:
             operators = find_operators(network)
         instructions, unknown = network_of(network, operators)
-        instructions, layouts = settle(instructions, border=True)
         costs: dict[str, list[Cost]] = {
             op.name: [] for op in operators if op.template is not None
         }
         ours = frozenset(costs)
         calls = len(unknown)
-        scattered = _scattered(layouts, instructions.types)
-        for kernel in partition(instructions):
-            if kernel.nodes[-1].type.role == "map":
-                owner = instructions.owners.get(kernel.anchor.name, kernel.anchor.name)
-                cost = cost_of_kernel(
-                    kernel,
-                    instructions.types,
-                    self.target,
-                    self.threads,
-                    scattered=scattered,
-                )
-                costs.setdefault(owner, []).append(cost)
-                calls += kernel.anchor.opcode not in (ALIAS, "reshape")
+        made = costs_of(instructions, self.target, self.threads, border=True)
+        for kernel, cost in made:
+            owner = instructions.owners.get(kernel.anchor.name, kernel.anchor.name)
+            costs.setdefault(owner, []).append(cost)
+            calls += kernel.anchor.opcode not in (ALIAS, "reshape")
         each = {name: self._sum(found) for name, found in costs.items()}
         found = {name: each[name] for name in each if name in ours}
         others = {name: each[name] for name in each if name not in ours}

@@ -134,7 +134,7 @@ class _Walk:
         if rule is None or not shape or not all(map(shape_of, sources)):
             return None
         self._builder.owner = node.name
-        values = {source: self._operand(source) for source in sources}
+        values: dict[fx.Node, Any] = {x: self._operand(x) for x in sources}
         args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
         kwargs = {_RENAMED.get(k, k): v for k, v in kwargs.items() if k not in _IGNORED}
         if node.op == "call_module":

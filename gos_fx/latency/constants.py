@@ -29,9 +29,11 @@ class Constants:
     copy_turn: float = 2.0
     copy_vector: float = 3.0
     gather: float = 5.0
-    # Dense kernels: each call of a microkernel, each register block; each accumulator
-    # that is cleared, or waits in memory for the next row of the kernel.
+    # Dense kernels: each call of a microkernel, and that of steps behind the last four;
+    # each register block; each accumulator that is cleared, or waits in memory for the
+    # next row of the kernel.
     call_block: float = 16.0
+    tail: float = 10.0
     block: float = 30.0
     clear: float = 1.0
     kept: float = 4.0

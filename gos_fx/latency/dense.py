@@ -12,11 +12,11 @@ from math import gcd, prod
 
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import Type
-from gos_fx.kernels.microkernels import bound
+from gos_fx.kernels.microkernels import STEPS, bound
 from gos_fx.kernels.tiles import concrete
 from gos_fx.latency.constants import Constants
 from gos_fx.latency.lines import gone
-from gos_fx.latency.planning import STEPS, Copy, DenseForm
+from gos_fx.latency.planning import Copy, DenseForm
 from gos_fx.latency.work import FLOAT_BYTES, Loop, Stage, Sweep, Work
 from gos_fx.targets.target import Machine
 
@@ -70,8 +70,9 @@ def block_cycles(form: DenseForm, machine: Machine, c: Constants) -> float:
         around = c.block + c.clear * vectors * pixels * (form.calls > 1)
         if plan.by_taps:
             around += c.kept * vectors * pixels * form.calls
-        turns = form.run / STEPS
-        return form.calls * (c.call_block + turns * block) + around
+        tail = c.tail if form.run % STEPS else 0.0
+        call = c.call_block + form.run / STEPS * block + tail
+        return form.calls * call + around
     width = gcd(plan.co, lanes)
     vectors = plan.co // width
     products = vectors * pixels

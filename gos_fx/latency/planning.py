@@ -17,13 +17,10 @@ from gos_fx.kernels.dense_tiles import (
     dense_sizes,
     has_microkernel,
 )
+from gos_fx.kernels.microkernels import STEPS
 from gos_fx.kernels.window_tiles import WindowPlan, window_plan
 from gos_fx.kernels.winograd_tiles import WinogradPlan, winograd_plan
 from gos_fx.targets.target import Machine
-
-# Steps of a reduction that a microkernel takes at once
-# (``gos_fx.kernels.microkernels.STEPS``).
-STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,7 @@ def _dense(
         sizes,
         plan,
         calls=sizes.taps[0] if merged else 0,
-        run=ceil(steps / STEPS) * STEPS if merged else steps,
+        run=max(STEPS, steps) if merged else steps,
         unroll=unroll.get("ci", 1),
         copies=(),
     )
@@ -225,7 +222,7 @@ def _product_copies(
     form: DenseForm,
     scattered: frozenset[str],
 ) -> tuple[Copy, ...]:
-    """Rows and steps rounded up; a right operand that is a map, packed by columns."""
+    """Rows rounded up; a right operand that is a map, packed by columns."""
     sizes, plan = form.sizes, form.plan
     left, right = kernel.anchor.operands[:2]
     steps = form.run

@@ -249,6 +249,9 @@ class _Stream:
                 parts //= _width(trips[loop], factor)
         size, inner = tile[names[-1]], prod(tile.values())
         blocks = prod(trips.values())
+        if inner == 1 and each < c.exp:  # LLVM makes vectors of the outer loops
+            vector = c.stream_load * len(kernel.inputs) + c.stream_store + each
+            return Loop(self._row(blocks, vector), parts)
         cut = any(extents[loop] % tile[loop] for loop in names)
         if size > MAX_VECTOR or cut or size == 1:
             whole = not cut and inner >= lanes

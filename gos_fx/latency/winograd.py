@@ -7,13 +7,12 @@ from math import ceil, gcd, prod
 
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import Type
-from gos_fx.kernels.microkernels import bound
+from gos_fx.kernels.microkernels import STEPS, bound
 from gos_fx.kernels.tiles import concrete
 from gos_fx.kernels.winograd_tiles import WinogradPlan
 from gos_fx.latency.constants import Constants
 from gos_fx.latency.dense import PARALLEL_WORK, vector_words
 from gos_fx.latency.lines import gone
-from gos_fx.latency.planning import STEPS
 from gos_fx.latency.work import FLOAT_BYTES, Loop, Stage, Sweep, Work
 from gos_fx.targets.target import Machine
 
