@@ -7,6 +7,7 @@ by less than 5e-7). They are for float32 only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm import tirx
@@ -70,17 +71,33 @@ def _polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
     return result
 
 
+def once(value: Any, body: Callable[[Any], Any]) -> Any:
+    """``body`` of a value that is computed once, however often ``body`` reads it."""
+    variable = tirx.Var("once", "float32")
+    return tirx.Let(variable, value, body(variable))
+
+
 def exp(x: Any) -> Any:
     """e^x = 2^n e^r with n = round(x / ln 2); infinite where float32 ends."""
-    inside = tirx.max(tirx.min(x, _const(_LARGEST)), _const(_SMALLEST))
-    n = tirx.floor(inside * _const(_LOG2_E) + _const(0.5))
-    r = inside - n * _const(_LN2_HIGH) - n * _const(_LN2_LOW)
-    power = _polynomial(_EXP, r) * r * r + r + _const(1.0)
-    # 2^n as 2^(n - 1) times 2: n = 128 has no exponent of its own.
-    exponent = (tirx.Cast("int32", n) + tirx.const(126, "int32")) << 23
-    scaled = power * tirx.reinterpret("float32", exponent) * _const(2.0)
-    infinite = tirx.const(float("inf"), "float32")
-    return tirx.Select(x > _const(_LARGEST), infinite, scaled)
+
+    def whole(x: Any) -> Any:
+        inside = tirx.max(tirx.min(x, _const(_LARGEST)), _const(_SMALLEST))
+        return once(inside, lambda inside: split(x, inside))
+
+    def split(x: Any, inside: Any) -> Any:
+        n = tirx.floor(inside * _const(_LOG2_E) + _const(0.5))
+        return once(n, lambda n: scaled(x, inside, n))
+
+    def scaled(x: Any, inside: Any, n: Any) -> Any:
+        rest = inside - n * _const(_LN2_HIGH) - n * _const(_LN2_LOW)
+        power = once(rest, lambda r: _polynomial(_EXP, r) * r * r + r + _const(1.0))
+        # 2^n as 2^(n - 1) times 2: n = 128 has no exponent of its own.
+        exponent = (tirx.Cast("int32", n) + tirx.const(126, "int32")) << 23
+        result = power * tirx.reinterpret("float32", exponent) * _const(2.0)
+        infinite = tirx.const(float("inf"), "float32")
+        return tirx.Select(x > _const(_LARGEST), infinite, result)
+
+    return once(x, whole)
 
 
 def sigmoid(x: Any) -> Any:
@@ -91,15 +108,23 @@ def sigmoid(x: Any) -> Any:
 
 def tanh(x: Any) -> Any:
     """x P(x^2) / Q(x^2)"""
-    limit = _const(_TANH_SATURATES)
-    inside = tirx.max(tirx.min(x, limit), -limit)
-    square = inside * inside
-    return inside * _polynomial(_TANH_ODD, square) / _polynomial(_TANH_EVEN, square)
+    return _rational(x, _TANH_SATURATES, _TANH_ODD, _TANH_EVEN)
 
 
 def erf(x: Any) -> Any:
     """x P(x^2) / Q(x^2)"""
-    limit = _const(_ERF_SATURATES)
-    inside = tirx.max(tirx.min(x, limit), -limit)
-    square = inside * inside
-    return inside * _polynomial(_ERF_ODD, square) / _polynomial(_ERF_EVEN, square)
+    return _rational(x, _ERF_SATURATES, _ERF_ODD, _ERF_EVEN)
+
+
+def _rational(
+    x: Any, saturates: float, odd: tuple[float, ...], even: tuple[float, ...]
+) -> Any:
+    limit = _const(saturates)
+
+    def of(inside: Any) -> Any:
+        return once(
+            inside * inside,
+            lambda s: inside * _polynomial(odd, s) / _polynomial(even, s),
+        )
+
+    return once(tirx.max(tirx.min(x, limit), -limit), of)

@@ -79,27 +79,29 @@ def erf(x: Tensor, *, name: str) -> Tensor:
 @_kernel_opcode
 def silu(x: Tensor, *, name: str) -> Tensor:
     """x / (1 + e^-x)"""
+    once = for_dtype(x, elementary.once, lambda v, body: body(v))
     sigmoid = for_dtype(x, elementary.sigmoid, tirx.sigmoid)
-    return pointwise(name, lambda v: v * sigmoid(v), x)
+    return pointwise(name, lambda v: once(v, lambda v: v * sigmoid(v)), x)
 
 
 @_kernel_opcode
 def gelu(x: Tensor, *, tanh: bool, name: str) -> Tensor:
     """x Phi(x), the normal distribution's function by erf, or nearly so by tanh:
-    Phi(x) = (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2
+    Phi(x) = (1 + tanh(y)) / 2 = 1 / (1 + e^-2y), y = sqrt(2 / pi) (x + 0.044715 x^3)
     """
     half, one = const(0.5, x), const(1.0, x)
+    once = for_dtype(x, elementary.once, lambda v, body: body(v))
 
     def exact(v: Any) -> Any:
         wide = for_dtype(x, elementary.erf, tirx.erf)
         return v * (half * (one + wide(v * const(0.7071067811865476, x))))
 
     def near(v: Any) -> Any:
-        wide = for_dtype(x, elementary.tanh, tirx.tanh)
+        rise = for_dtype(x, elementary.sigmoid, tirx.sigmoid)
         inner = v * (one + const(0.044715, x) * v * v)
-        return v * (half * (one + wide(const(0.7978845608028654, x) * inner)))
+        return v * rise(const(2.0 * 0.7978845608028654, x) * inner)
 
-    return pointwise(name, near if tanh else exact, x)
+    return pointwise(name, lambda v: once(v, near if tanh else exact), x)
 
 
 @_kernel_opcode

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import prod
 
 from gos_fx.ir.graph import Graph, Node
 from gos_fx.ir.network import Network
@@ -28,6 +29,9 @@ _ELEMENTWISE = frozenset(
 _BARRIERS = ("cross_correlation", "reshape", "transpose", "move", ALIAS)
 # An epilogue that leaves several values open for longer than this is not looked for.
 _LOOK_AHEAD = 16
+# The code generator writes a value once for each time that it is read; so many are
+# still few enough for a compiler to find that they are the same.
+_MOST_COPIES = 16
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,19 @@ class _Partition:
                 node, {anchor.name}
             ):
                 members.append(node)
+        copies = 1
         while members[-1].opcode not in _BARRIERS:
             more = self._epilogue(members[-1])
-            if not more:
+            copies *= self._reads([members[-1], *more[:-1]], more)
+            if not more or copies > _MOST_COPIES:
                 break
             members += more
         return members
+
+    def _reads(self, values: list[Node], readers: list[Node]) -> int:
+        """How often the first value is written when each read writes it anew."""
+        read = [self.resolve(name) for node in readers for name in node.operands]
+        return prod(max(1, read.count(value.name)) for value in values)
 
     def _epilogue(self, last: Node) -> list[Node]:
         """The fewest instructions behind ``last`` that leave one value to be read."""

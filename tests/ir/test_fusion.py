@@ -93,6 +93,15 @@ def test_a_value_may_be_read_twice_inside_its_kernel() -> None:
     ]
 
 
+def test_a_kernel_does_not_grow_beyond_what_can_be_compiled() -> None:
+    body = 'v0 = cross_correlation(x, w, {c}); v1 = sum(v0, axis="ci"); '
+    for i in range(2, 22, 2):  # each step reads what is before it twice
+        body += f"v{i} = sigmoid(v{i - 1}); v{i + 1} = hadamard(v{i - 1}, v{i}); "
+    graph = conv_text(f"{body}return v21", "map[1, 8, 6, 6]")
+    sizes = [len(kernel.nodes) for kernel in partition(graph)]
+    assert sum(sizes) == 22 and len(sizes) == 3 and max(sizes) <= 10
+
+
 def test_a_value_read_outside_ends_its_kernel() -> None:
     # The pool needs v2, the product is one of v3 and v2.
     graph = conv_text(

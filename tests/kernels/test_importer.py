@@ -180,6 +180,27 @@ def test_every_rule_as_arm_code(
         )
 
 
+def test_functions_over_the_whole_range(tmp_path: Path) -> None:
+    """Those written as arithmetic, also where they are flat or run away."""
+    ways = {
+        "erf": (torch.erf, ((4001,),)),
+        "gelu": (F.gelu, ((4001,),)),
+        "near": (lambda x: F.gelu(x, approximate="tanh"), ((4001,),)),
+        "silu": (F.silu, ((4001,),)),
+        "nested": (lambda x: F.silu(F.silu(F.silu(F.gelu(x)))), ((4001,),)),
+        "gates": (lambda x: F.hardswish(x) * F.hardsigmoid(x), ((4001,),)),
+    }
+    module = Functions(ways)
+    x = torch.linspace(-100, 100, 4001)
+    result = build(module, (x,) * 6, get("host"), tmp_path)
+    found = HostModule(result.library, 1)(*(x,) * 6)
+    for name, a, b in zip(ways, module(*(x,) * 6), found, strict=True):
+        torch.testing.assert_close(
+            b, a, rtol=2e-6, atol=1e-6, msg=lambda m, n=name: n + m
+        )
+    assert len(result.kernels) == 6
+
+
 class Between(nn.Module):
     """What no rule knows stands in the middle; values cross there and back."""
 
