@@ -145,6 +145,8 @@ def dense_plan(sizes: DenseSizes, block: Mapping[str, int], machine: Core) -> De
     co = block["co"]
     if sizes.groups > 1:
         co = gcd(sizes.outputs // sizes.groups, co)
+    elif co == sizes.outputs:  # whole vectors: weights of zero behind the last channel
+        co = ceil(co / lanes(machine)) * lanes(machine)
     plan = DensePlan(
         block["ho"],
         block["wo"],
