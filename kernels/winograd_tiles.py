@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import ceil, gcd
 
 from gos_fx.ir.fusion import Kernel
@@ -21,108 +20,31 @@ from gos_fx.kernels.dense_tiles import (
     default_block,
     dense_plan,
     dense_sizes,
-    is_in_order,
     largest_block,
     traffic,
 )
+from gos_fx.kernels.microkernels import STEPS
 from gos_fx.kernels.tiles import Core, lanes
+from gos_fx.kernels.winograd_form import FORMS, TAPS, Form
 
-TAPS = 3
 # Share of L2 that holds what is used again.
 _ROOM = 0.8
 # The products must be faster than the direct form by this factor to be taken.
 _GAIN = 0.95
+# Multiply-adds of the direct form below which the calls take the time.
+_LEAST_WORK = 1 << 20
 # Vectors of output channels in a register block, and blocks in a group.
 _WIDTHS = (1, 2, 3, 4)
 _GROUPS = (1, 2, 4, 8, 16)
-# A step of the reduction for which a microkernel is made.
-_ROUND = 4
-
-
-@dataclass(frozen=True)
-class Form:
-    """One-dimensional F(outputs, 3) by interpolation at 0, at pairs of points of either
-    sign, and at infinity: ``y = A ((G g) * (B d))`` for inputs ``d`` and taps ``g``.
-
-    Attributes:
-        pairs: the positive points.
-        most_inputs: channels up to which sums in float32 are off by less than 1e-5 of
-            the largest one.
-    """
-
-    pairs: tuple[Fraction, ...]
-    most_inputs: int
-
-    @property
-    def size(self) -> int:
-        """Inputs of a tile along an axis; points, infinity counted."""
-        return 2 * len(self.pairs) + 2
-
-    @property
-    def outputs(self) -> int:
-        return self.size - TAPS + 1
-
-    @cached_property
-    def points(self) -> tuple[Fraction, ...]:
-        """All but infinity, in the order of the rows of ``B`` and ``G``."""
-        signed = (s * p for p in self.pairs for s in (1, -1))
-        return (Fraction(0), *signed)
-
-    @cached_property
-    def whole(self) -> tuple[Fraction, ...]:
-        """Coefficients of ``prod(x^2 - p^2)`` over all pairs, by powers of ``x^2``."""
-        return _even(self.pairs)
-
-    def without(self, pair: int) -> tuple[Fraction, ...]:
-        """The same without one of the pairs."""
-        return _even(self.pairs[:pair] + self.pairs[pair + 1 :])
-
-    @property
-    def input_operations(self) -> int:
-        """Additions and multiply-adds of ``B d``."""
-        k = len(self.pairs)
-        return 2 * k + k * (2 if k == 1 else k + 3)
-
-    @property
-    def output_operations(self) -> int:
-        """Additions and multiply-adds of ``A m``."""
-        k = len(self.pairs)
-        return 2 * k + self.outputs * k
-
-    @cached_property
-    def taps(self) -> tuple[tuple[float, ...], ...]:
-        """``G``: what each tap is multiplied by, one row for each point."""
-        rows = []
-        for point in self.points:
-            others = Fraction(1)
-            for other in self.points:
-                others *= point - other if other != point else 1
-            rows.append(tuple(float(point**k / others) for k in range(TAPS)))
-        return (*rows, (0.0, 0.0, 1.0))
-
-
-def _even(pairs: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
-    found = [Fraction(1)]
-    for p in pairs:
-        shifted, scaled = [Fraction(0), *found], [*(-p * p * c for c in found), 0]
-        found = [a + b for a, b in zip(shifted, scaled)]
-    return tuple(found)
-
-
-# The error of F(4x4) depends on its points: with 1 and 2 it is three times as large.
-FORMS = {
-    2: Form((Fraction(1),), 1 << 30),
-    4: Form((Fraction(3, 4), Fraction(3, 2)), 512),
-}
 
 
 @dataclass(frozen=True)
 class WinogradPlan:
     """How the loops of a Winograd convolution are cut.
 
-    Tiles of all images count through, and are done in chunks: first the transform of the
-    inputs, then the products and the transform of the outputs, for one group of output
-    channels after the other.
+    Tiles of all images count through, and are done in chunks: first the transform of
+    the inputs, then the products and the transform of the outputs, for one group of
+    output channels after the other.
 
     Attributes:
         form: in rows and in columns.
@@ -179,19 +101,27 @@ class WinogradPlan:
         """Of the plane: so many matrices are multiplied."""
         return self.form.size**2
 
+    @property
+    def weight_bytes(self) -> int:
+        return 4 * self.points * self.inputs * self.groups * self.group
+
 
 def winograd_plan(
     kernel: Kernel, types: Mapping[str, Type], machine: Core
 ) -> WinogradPlan | None:
     """The plan for a dense convolution, None where the direct form is as good.
 
-    That is so for other kernels, strides and dilations, and where the graph asks for a
-    tile.
+    That is so for other kernels, strides, dilations and types, where there is little to
+    do, and where the graph asks for a tile.
     """
     sizes = dense_sizes(kernel, types)
     attributes = kernel.anchor.attrs
     is_plain = attributes.get("dilation", (1, 1)) == (1, 1) and sizes.stride == (1, 1)
     if sizes.taps != (TAPS, TAPS) or not is_plain or sizes.groups > 1 or kernel.tile:
+        return None
+    if any(types[name].dtype != "float32" for name in kernel.anchor.operands):
+        return None
+    if sizes.inputs < STEPS or sizes.work < _LEAST_WORK:
         return None
     top, _, left, _ = attributes["padding"]
     return _best(sizes, (top, left), machine)
@@ -207,8 +137,7 @@ def _best(
         if sizes.inputs <= form.most_inputs
         for plan in _plans(form, sizes, before, machine)
     ]
-    costs = [(seconds(plan, sizes, machine), i) for i, plan in enumerate(plans)]
-    least, best = min(costs)
+    least, best = min((seconds(plan, machine), i) for i, plan in enumerate(plans))
     return plans[best] if least < _GAIN * direct_seconds(sizes, machine) else None
 
 
@@ -217,7 +146,27 @@ def direct_seconds(sizes: DenseSizes, machine: Core) -> float:
     block = default_block(sizes, {}, machine)
     cycles = block_cycles(sizes, block, machine) / machine.cores
     behind = traffic(sizes, dense_plan(sizes, block, machine), machine)
-    return cycles / machine.clock_hz + behind / _rate(machine)
+    waiting = _waiting(behind, sizes.weight_bytes, machine)
+    return cycles / machine.clock_hz + waiting
+
+
+def seconds(plan: WinogradPlan, machine: Core) -> float:
+    """Time of a plan: cycles of the busiest thread, and what does not stay in L2."""
+    waiting = _waiting(_traffic(plan, machine), plan.weight_bytes, machine)
+    return _cycles(plan, machine) / machine.clock_hz + waiting
+
+
+def _waiting(traffic: float, weights: float, machine: Core) -> float:
+    """Seconds for bytes that pass between L2 and what is behind it, weights included.
+
+    A third cache holds the maps of a network, but not its weights until they are needed
+    again.
+    """
+    memory = machine.dram_bytes_per_s(machine.cores)
+    if machine.l3_bytes is None:
+        return traffic / memory
+    rate = machine.cores * machine.clock_hz * machine.l2_bytes_per_cycle / 2
+    return traffic / rate + weights / memory
 
 
 def _plans(
@@ -238,8 +187,7 @@ def _plans(
         pixels=1,
         co=1,
     )
-    chunks = {ceil(whole.tiles / count) for count in range(1, whole.tiles + 1)}
-    for chunk in sorted(chunks):
+    for chunk in _chunks(whole.tiles):
         pixels, co = _register_block(form, chunk, sizes.inputs, sizes.outputs, machine)
         blocks = ceil(sizes.outputs / co)
         plan = replace(whole, chunk=chunk, pixels=pixels, co=co)
@@ -251,6 +199,15 @@ def _plans(
             for share in (1, 2, 4, 8):
                 block = ceil(every / group / share) * group
                 yield replace(plan, group=group, block=block, by_chunks=True)
+
+
+def _chunks(tiles: int) -> list[int]:
+    """Sizes that divide the tiles nearly evenly, some of those that hardly differ."""
+    found: list[int] = []
+    for size in sorted({ceil(tiles / count) for count in range(1, tiles + 1)}):
+        if size <= 32 or size >= 1.1 * found[-1] or size == tiles:
+            found.append(size)
+    return found
 
 
 @lru_cache(maxsize=4096)
@@ -266,13 +223,6 @@ def _register_block(
             block = {"ho": 1, "wo": pixels, "co": co}
             found.append((block_cycles(sizes, block, machine), pixels, co))
     return min(found)[1:]
-
-
-def seconds(plan: WinogradPlan, sizes: DenseSizes, machine: Core) -> float:
-    """Time of a plan: cycles of the busiest thread, and what does not stay in L2."""
-    return _cycles(plan, machine) / machine.clock_hz + _traffic(
-        plan, machine
-    ) / _rate(machine)
 
 
 def _cycles(plan: WinogradPlan, machine: Core) -> float:
@@ -307,7 +257,7 @@ def _traffic(plan: WinogradPlan, machine: Core) -> float:
     form, cores = plan.form, machine.cores
     room = _ROOM * machine.l2_bytes
     sharing = cores if machine.l2_shared else 1
-    weights = 4 * plan.points * plan.inputs * plan.groups * plan.group
+    weights = plan.weight_bytes
     transformed = 4 * plan.points * plan.chunk * plan.inputs
     products = 4 * plan.points * plan.chunk * plan.group
     piece = weights / plan.groups
@@ -322,7 +272,7 @@ def _traffic(plan: WinogradPlan, machine: Core) -> float:
             return total + weights
         total += weights * plan.chunks
         if sharing * (transformed + products + piece) > room:
-            total += plan.chunks * plan.groups * (transformed + 2 * products)
+            total += plan.chunks * plan.groups * (transformed + 3 * products)
         return total
     total = inputs + outputs + plan.chunks * weights
     if plan.groups == 1:  # written, fetched for that, and read
@@ -332,13 +282,5 @@ def _traffic(plan: WinogradPlan, machine: Core) -> float:
     if transformed + sharing * (products + piece) > room:
         rounds = ceil(plan.groups / cores)
         total += plan.chunks * (2 + rounds) * transformed
-        if transformed / plan.points + sharing * products > room:
-            total += 3 * plan.chunks * plan.groups * products
+        total += 3 * plan.chunks * plan.groups * products
     return total
-
-
-def _rate(machine: Core) -> float:
-    """Bytes in a second that come from behind L2."""
-    if machine.l3_bytes is None:
-        return machine.dram_bytes_per_s(machine.cores)
-    return machine.cores * machine.clock_hz * machine.l2_bytes_per_cycle / 2

@@ -6,6 +6,7 @@ from typing import Any
 
 from tvm import te
 
+from gos_fx.kernels.layout import inside
 from gos_fx.kernels.schedule_rule import Job, Operands, Scheduled, schedule_rule
 from gos_fx.kernels.schedules.dense import Weight, dense
 from gos_fx.kernels.schedules.winograd import winograd
@@ -29,16 +30,16 @@ def dense_convolution(job: Job) -> Scheduled:
 
         return element
 
-    plan = None if _is_plain(job) else winograd_plan(job.kernel, job.types, job.machine)
-    if plan is not None:
+    plan = winograd_plan(job.kernel, job.types, job.machine)
+    if plan is not None and _lie_as_inside(job):
         return winograd(job, weights, plan)
     return dense(job, weights, {loop: job.tile[loop] for loop in ("ho", "wo", "co")})
 
 
-def _is_plain(job: Job) -> bool:
-    """Whether the channels of an input or output pixel do not lie side by side."""
+def _lie_as_inside(job: Job) -> bool:
+    """Whether the channels of all pixels read and written lie side by side."""
     ends = (job.kernel.anchor.operands[0], job.kernel.output)
-    return any(job.layout(name).is_plain for name in ends)
+    return all(job.layout(name) == inside(job.types[name]) for name in ends)
 
 
 def scale_weights(

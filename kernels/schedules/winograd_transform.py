@@ -8,10 +8,16 @@ from typing import Any
 
 from tvm import tirx
 
-from gos_fx.kernels.winograd_tiles import Form
+from gos_fx.kernels.schedules.window_tile import bound
+from gos_fx.kernels.winograd_form import Form
 
 # Gives a name to a value that is used more than once.
 Keep = Callable[[Any], Any]
+
+
+def keeper(found: list[Any]) -> Keep:
+    """Has the values computed in the statements ``found``."""
+    return lambda value: bound(found, "v", value)
 
 
 def input_transform(form: Form, values: Sequence[Any], keep: Keep) -> list[Any]:
