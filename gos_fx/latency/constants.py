@@ -51,6 +51,7 @@ class Constants:
     # Windows.
     window_overlap: float = 1.0
     window_turn: float = 4.0
+    window_gather: float = 3.0
     window_tile: float = 20.0
     window_row: float = 20.0
     average: float = 10.0
@@ -67,12 +68,14 @@ class Constants:
     stream_load: float = 1.933
     stream_store: float = 0.8581
     stream_loop: float = 1.357
+    channel: float = 0.5
     row: float = 15.0
+    move: float = 3.0
     fold: float = 8.0
     # The same by the plain schedule: under tile nodes, over other axes, maps in memory.
     tile_row: float = 0.1
     element: float = 1.651
-    cut_element: float = 0.1
+    scalar: float = 1.0
     tile_block: float = 19.81
     reduce_step: float = 10.08
     reduce_lane: float = 0.1197

@@ -137,12 +137,16 @@ class _Stream:
                 row = c.row + sum(self._row(size, each) for size in sizes)
                 return Loop(parts * row, parts if total >= PARALLEL_WORK else 1)
             reads = 1 + reads - len(anchor.operands)
-        vector = c.stream_load * reads + c.stream_store + each
+        channels = sum(self.types[x].rank == 1 for x in self.kernel.inputs)
+        channels = channels if of.rank > 1 else 0
+        vector = c.stream_load * (reads - channels) + c.channel * channels
+        vector += c.stream_store + each
         widest = VECTORS
         if anchor.opcode in _MOVES and anchor.opcode != "concat":
             widest = 1
         if anchor.opcode in _MOVES and not self._is_straight():
-            vector += c.gather * self.machine.lanes
+            element = c.gather if anchor.opcode == "transpose" else c.move
+            vector += element * self.machine.lanes
         if self._is_flat():
             parts = total // (VECTORS * self.machine.lanes)
             cycles = self._row(total, vector)
@@ -252,11 +256,8 @@ class _Stream:
         if inner == 1 and each < c.exp:  # LLVM makes vectors of the outer loops
             vector = c.stream_load * len(kernel.inputs) + c.stream_store + each
             return Loop(self._row(blocks, vector), parts)
-        cut = any(extents[loop] % tile[loop] for loop in names)
-        if size > MAX_VECTOR or cut or size == 1:
-            whole = not cut and inner >= lanes
-            body = inner * (c.element + (c.cut_element if cut else 0.0))
-            body += each * (ceil(inner / lanes) if whole else inner)
+        if size > MAX_VECTOR or extents[names[-1]] % size or size == 1:
+            body = inner * (c.element + c.scalar * each)
         else:
             moved = c.stream_load * len(kernel.inputs) + c.stream_store
             body = inner // size * (c.tile_row + ceil(size / lanes) * (moved + each))

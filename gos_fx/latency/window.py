@@ -60,7 +60,7 @@ def window_work(
     issue = inside * wide / machine.fma_per_cycle
     loaded = (loads + weights) * load
     if scattered or (plan.per, plan.per_group) != (1, 1):
-        loaded += c.gather * plan.width * loads
+        loaded += c.window_gather * plan.width * loads
     chains = rows.block * columns.block * wide * machine.fma_latency_cycles**-1
     if plan.loops and chains < 1.0 / machine.fma_per_cycle:
         issue /= chains
