@@ -34,6 +34,8 @@ _OTHERS = (
     "error",
     "noise",
     "call",
+    "start",
+    "threads",
     "scale",
 )
 # Those by which out-of-order cores differ: few, as few operators are measured there.

@@ -117,7 +117,7 @@ def traffic_latency(
     peak_per_cycle = 2 * machine.lanes * machine.fma_per_cycle
     cycles = max(4 * flops / peak_per_cycle, bytes / machine.load_bytes_per_cycle)
     lines = 0.0 if bytes <= machine.cache_bytes() else bytes / machine.line_bytes
-    cost = cost_of_loops([Loop(cycles, machine.cores)], lines)
+    cost = cost_of_loops([Loop(cycles, machine.cores)], lines, threads)
     return _estimate(cost, target, threads, source=f"{SOURCE}-traffic")
 
 

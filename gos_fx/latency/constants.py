@@ -38,12 +38,12 @@ class Constants:
     clear: float = 1.0
     kept: float = 4.0
     # Steps of blocks that are left to LLVM.
+    product: float = 1.6
     number: float = 1.0
     chain: float = 1.0
     overlap: float = 1.0
     turn: float = 2.0
-    rolled: float = 4.0
-    spill: float = 3.0
+    spill: float = 1.5
     # A vector of results, and what it reads beside.
     store: float = 4.0
     cut: float = 3.0
@@ -91,8 +91,11 @@ class Constants:
     # Relative error that holds for 90 % of the held-out operators, and their median.
     error: float = 0.34
     noise: float = 0.08
-    # Of every kernel: the call, and the start of a parallel loop.
-    call: float = 480.0
+    # Of every kernel: the call; of each loop that is divided: its start, and that of
+    # other threads.
+    call: float = 400.0
+    start: float = 80.0
+    threads: float = 900.0
 
 
 # Fitted on 347 operators on one thread of the Cortex-A53. On 211 others the median

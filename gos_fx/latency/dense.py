@@ -20,10 +20,9 @@ from gos_fx.latency.planning import Copy, DenseForm
 from gos_fx.latency.work import FLOAT_BYTES, Loop, Stage, Sweep, Work
 from gos_fx.targets.target import Machine
 
-# Multiply-adds from which the code generator makes a kernel parallel, and the most
-# statements of a block that it unrolls (kernels/schedules/register_block.py).
+# Multiply-adds from which the code generator makes a kernel parallel
+# (kernels/schedules/register_block.py).
 PARALLEL_WORK = 1 << 15
-MAX_BODY = 128
 # The widest vector of a copy (kernels/schedules/register_block.py).
 _COPIED = 16
 
@@ -75,21 +74,34 @@ def block_cycles(form: DenseForm, machine: Machine, c: Constants) -> float:
         return form.calls * call + around
     width = gcd(plan.co, lanes)
     vectors = plan.co // width
-    products = vectors * pixels
     steps = form.sizes.inputs * prod(form.sizes.taps)
-    loads = vectors * vector_words(machine, width) + c.number * pixels
-    issue = products / machine.fma_per_cycle
-    step = max(issue, loads, c.chain * machine.fma_latency_cycles)
-    step += c.overlap * min(issue, loads)
-    if products > MAX_BODY:
-        step += c.rolled * products
-    live = products + vectors + 1
-    step += c.spill * max(0, min(products, live - machine.vector_registers))
-    turn = c.turn / form.unroll
-    around = c.block + c.clear * products
+    around = c.block + c.clear * vectors * pixels
     if plan.by_taps:
-        around += c.kept * products * form.sizes.taps[0]
-    return steps * (step + turn) + around
+        around += c.kept * vectors * pixels * form.sizes.taps[0]
+    step = step_cycles(vectors, pixels, width, machine, c)
+    return steps * (step + c.turn / form.unroll) + around
+
+
+def step_cycles(
+    vectors: int, pixels: int, width: int, machine: Machine, c: Constants
+) -> float:
+    """One step of the reduction as LLVM makes it, with vectors of ``width`` channels.
+
+    A core that issues in order waits for each load; for others the longest of issue,
+    loads and latency counts, and a part of the rest.
+    """
+    products = vectors * pixels
+    word = vector_words(machine, width)
+    latency = c.chain * machine.fma_latency_cycles
+    if machine.in_order:
+        step = max(c.product * products + c.number * pixels, latency)
+    else:
+        issue = products / machine.fma_per_cycle
+        loads = vectors * word + c.number * pixels
+        step = max(issue, loads, latency) + c.overlap * min(issue, loads)
+    live = products + 2 * vectors + 4
+    spilled = max(0, min(products, live - machine.vector_registers))
+    return step + c.spill * word * spilled
 
 
 def _results(form: DenseForm, machine: Machine, epilogue: float, c: Constants) -> float:

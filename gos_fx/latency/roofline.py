@@ -73,11 +73,17 @@ def fit_of(target: Target, threads: int) -> Fit:
     return Fit(threads, 1.0, line_s, UNFITTED_ERROR, UNFITTED_ERROR / 5, "unfitted")
 
 
-def cost_of_loops(loops: Sequence[Loop], lines: float, c: Constants = FITTED) -> Cost:
+def cost_of_loops(
+    loops: Sequence[Loop], lines: float, threads: int, c: Constants = FITTED
+) -> Cost:
     """Loops that are not divided go to the serial part, with the call."""
     serial = sum(loop.cycles for loop in loops if loop.parts <= 1) + c.call
-    divided = (Loop(c.scale * x.cycles, x.parts) for x in loops if x.parts > 1)
-    return Cost(c.scale * serial, tuple(divided), lines)
+    divided = tuple(
+        Loop(c.scale * x.cycles, x.parts, x.starts) for x in loops if x.parts > 1
+    )
+    start = c.start + (c.threads if threads > 1 else 0.0)
+    serial += start * sum(loop.starts for loop in divided)
+    return Cost(c.scale * serial, divided, lines)
 
 
 def cost_of_kernel(
@@ -100,7 +106,7 @@ def cost_of_kernel(
     c = constants or constants_of(target)
     work = work_of_kernel(kernel, types, machine, c, scattered)
     lines = lines_of(work.stages, machine, c) + work.again + c.kernel_lines
-    return cost_of_loops(work.loops, lines, c)
+    return cost_of_loops(work.loops, lines, threads, c)
 
 
 def work_of_kernel(

@@ -11,7 +11,7 @@ from gos_fx.kernels.microkernels import STEPS, bound
 from gos_fx.kernels.tiles import concrete
 from gos_fx.kernels.winograd_tiles import WinogradPlan
 from gos_fx.latency.constants import Constants
-from gos_fx.latency.dense import PARALLEL_WORK, vector_words
+from gos_fx.latency.dense import PARALLEL_WORK, step_cycles, vector_words
 from gos_fx.latency.lines import gone
 from gos_fx.latency.work import FLOAT_BYTES, Loop, Stage, Sweep, Work
 from gos_fx.targets.target import Machine
@@ -51,9 +51,15 @@ def winograd_work(
     elif plan.by_chunks:
         loops = (Loop(before + sums + after, plan.chunks),)
     elif plan.groups > 1:
-        loops = (Loop(before, plan.chunk), Loop(sums + after, plan.groups))
+        loops = (
+            Loop(before, plan.chunk, plan.chunks),
+            Loop(sums + after, plan.groups, plan.chunks),
+        )
     else:
-        loops = (Loop(before + after, plan.chunk), Loop(sums, plan.points))
+        loops = (
+            Loop(before + after, plan.chunk, 2 * plan.chunks),
+            Loop(sums, plan.points, plan.chunks),
+        )
     return Work(loops, *_lines(kernel, types, plan, machine, c))
 
 
@@ -70,10 +76,8 @@ def _block(plan: WinogradPlan, machine: Machine, c: Constants) -> float:
     if machine.in_order:
         turn = STEPS * products / bound(vectors, plan.pixels)
         return c.call_block + ceil(plan.inputs / STEPS) * turn + around
-    loads = vectors * vector_words(machine) + c.number * plan.pixels
-    issue = products / machine.fma_per_cycle
-    step = max(issue, loads, c.chain * machine.fma_latency_cycles)
-    return plan.inputs * (step + c.overlap * min(issue, loads)) + around
+    step = step_cycles(vectors, plan.pixels, machine.lanes, machine, c)
+    return plan.inputs * step + around
 
 
 def _lines(

@@ -10,10 +10,14 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Loop:
-    """Cycles of one loop, of which threads take equal parts."""
+    """Cycles of one loop, of which threads take equal parts.
+
+    It is started ``starts`` times, and ``cycles`` are those of all.
+    """
 
     cycles: float
     parts: int = 1
+    starts: int = 1
 
 
 @dataclass(frozen=True)
