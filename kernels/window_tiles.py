@@ -34,8 +34,10 @@ _MOST_COPIES = 16
 # Cycles around a tile: addresses, the loop, and what nothing overlaps.
 _START = 10.0
 _SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
+# Parts for each thread.
+_PARTS = 4
 # Registers beside accumulators and weights: inputs that are on their way.
-_INPUTS = 10
+_INPUTS, _FEW_INPUTS = 10, 6
 # TVM has a buffer on the stack, where LLVM makes registers of it, below 1024 bytes.
 _MAX_STACK = 1023
 # Channels that a microkernel takes at once.
@@ -103,7 +105,6 @@ def window_plan(
     rows, columns = _axes(kernel, types, _one_along(loops, block))
     width = _power(min(block["co"], sizes["co"]))
     vectors = ceil(sizes["co"] / width)
-    parts = ceil(4 * machine.cores / (sizes["n"] * rows.blocks))
     outputs = rows.block * columns.block
     return WindowPlan(
         batch=sizes["n"],
@@ -115,7 +116,7 @@ def window_plan(
         columns=columns,
         loops=loops,
         resident=not is_pool and _resident(outputs, width, sizes, loops, machine),
-        chunks=min(vectors, parts),
+        chunks=_chunks(sizes["n"] * rows.blocks, vectors, machine.cores),
         in_order=_is_in_order(types[kernel.anchor.operands[0]], width, machine),
     )
 
@@ -177,6 +178,17 @@ def _cycles(
     return loads * load + count * (_START + idle)
 
 
+def _chunks(rows: int, vectors: int, cores: int) -> int:
+    """Parts of the channels that leave the threads busy to the end; few, since a part
+    reads all of the input's cache lines."""
+    least = min(vectors, ceil(_PARTS * cores / rows))
+
+    def slowest(chunks: int) -> int:
+        return ceil(rows * chunks / cores) * ceil(vectors / chunks)
+
+    return min(range(least, min(vectors, 3 * least) + 1), key=slowest)
+
+
 def _is_in_order(of: Type, width: int, machine: Machine) -> bool:
     """Whether tiles are microkernels, which load a vector in a cycle."""
     return machine.in_order and width == MICROKERNEL_LANES and of.dtype == "float32"
@@ -195,8 +207,10 @@ def _resident(
 
 
 def _passing(machine: Machine) -> int:
-    """Registers for inputs: a microkernel knows when it needs which, LLVM does not."""
-    return 6 if machine.in_order else _INPUTS
+    """Registers for inputs: a microkernel knows when it needs which, LLVM does not,
+    unless there are so few that it multiplies operands in memory."""
+    few = machine.in_order or machine.vector_registers < 32
+    return _FEW_INPUTS if few else _INPUTS
 
 
 def _fits(
@@ -210,8 +224,8 @@ def _fits(
         stride = kernel.anchor.attr("stride")[0]
         rows = min(sizes["ho"], ceil(sizes["kh"] / stride))
         weights = wide * min(taps, rows * sizes["kw"])
-    if machine.vector_registers < 32 and machine.simd_bits > 128:
-        weights = 0  # multiplies operands in memory
+    if machine.vector_registers < 32:
+        weights = 0  # they are operands in memory
     return (
         outputs + weights + _passing(machine) <= machine.vector_registers
         and outputs * taps <= MAX_STATEMENTS

@@ -28,16 +28,16 @@ class WindowCode:
     window: Window
 
     def body(self, parallel: bool) -> Any:
-        """All of them; in parallel over rows of tiles and parts of the channels."""
+        """All of them; in parallel over parts of the channels and rows of tiles."""
         plan = self.plan
         rows, per_chunk = plan.rows.blocks, -(-plan.vectors // plan.chunks)
         buffers = (self.window.kept, self.window.gathered)
 
         def part(p: Any) -> list[Any]:
-            begin = tirx.floormod(p, const(plan.chunks)) * const(per_chunk)
+            row, above = tirx.floormod(p, const(rows)), tirx.floordiv(p, const(rows))
+            n = tirx.floordiv(above, const(plan.chunks))
+            begin = tirx.floormod(above, const(plan.chunks)) * const(per_chunk)
             end = tirx.min(begin + const(per_chunk), const(plan.vectors))
-            row = tirx.floordiv(p, const(plan.chunks))
-            n, row = tirx.floordiv(row, const(rows)), tirx.floormod(row, const(rows))
             return [
                 *(AllocBuffer(b) for b in buffers if b is not None),
                 loop("v", begin, end, lambda v: self._vector(n, row, v)),
