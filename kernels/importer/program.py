@@ -44,6 +44,7 @@ _KEPT = (
     *("linear.default", "layer_norm.default", "scaled_dot_product_attention.default"),
     *("hardswish.default", "hardsigmoid.default", "silu.default"),
     *("max_pool2d.default", "adaptive_avg_pool2d.default", "matmul.default"),
+    "softmax.int",
 )
 # Constants that are computed here, not by the network, have at most so many elements.
 _FOLDED_ELEMENTS = 1 << 22
