@@ -6,12 +6,12 @@ that TVM itself makes of the torch operators between ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
 from tvm import s_tir, te
-from tvm.s_tir.schedule import SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from gos_fx.kernels.schedule_rule import Job, Scheduled, schedule_rule
 from gos_fx.kernels.schedules.pointwise import (
@@ -91,12 +91,7 @@ def schedule_stage(sch: s_tir.Schedule, block: SBlockRV, width: int) -> None:
             sch.parallel(fused)
         return
     if not reduced:
-        fused = sch.fuse(*spatial) if len(spatial) > 1 else spatial[0]
-        total = int(sch.get(fused).extent)
-        outer, vector = sch.split(fused, [None, _vector_width(total, 4 * width)])
-        sch.vectorize(vector)
-        if work >= PARALLEL_WORK:
-            sch.parallel(outer)
+        _schedule_elements(sch, spatial, width)
         return
     rest = [loop for loop in spatial if loop is not inner]
     vector = None
@@ -113,6 +108,28 @@ def schedule_stage(sch: s_tir.Schedule, block: SBlockRV, width: int) -> None:
     init = sch.decompose_reduction(block, reduced[0])
     if vector is not None:
         sch.vectorize(sch.get_loops(init)[-1])
+
+
+def _schedule_elements(
+    sch: s_tir.Schedule, loops: Sequence[LoopRV], width: int
+) -> None:
+    """Vectors along the last axis, or along all of them; of what no vector divides,
+    the rest by itself."""
+    *outer, last = loops
+    extent = int(sch.get(last).extent)
+    work = prod(int(sch.get(loop).extent) for loop in loops)
+    if outer and extent > width and _vector_width(extent, 4 * width) < width:
+        first = sch.fuse(*outer) if len(outer) > 1 else outer[0]
+        whole, rest = sch.loop_partition(last, [extent // width * width, None])
+        _, vector = sch.split(whole, [None, width])
+        sch.vectorize(vector)
+        sch.vectorize(rest)
+    else:
+        fused = sch.fuse(*loops) if outer else last
+        first, vector = sch.split(fused, [None, _vector_width(work, 4 * width)])
+        sch.vectorize(vector)
+    if work >= PARALLEL_WORK:
+        sch.parallel(first)
 
 
 def _vector_width(extent: int, widest: int) -> int:
