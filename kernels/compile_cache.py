@@ -93,6 +93,8 @@ def store(key: str, library: Path, result: Mapping[str, Any]) -> None:
 
 def note_checked(key: str, library: Path) -> None:
     """Say of an entry that this library of it computes what the network does."""
+    if not (folder() / (key + _ENTRY)).exists():
+        return
     with suppress(OSError), _new_file(key + _CHECKED) as file:
         file.write(_sha256(library).encode())
 

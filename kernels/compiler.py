@@ -105,7 +105,10 @@ COMPILER = Compiler()
 def serve() -> None:
     """Fork for each job named on stdin, and say on stdout how it ended."""
     sources()  # before they are loaded
+    import torch._export.serde.serialize  # noqa: F401  (takes a second)
+
     from gos_fx.kernels import link, memory, to_relax, worker  # noqa: F401
+    from gos_fx.kernels.importer import program  # noqa: F401
 
     children: dict[int, str] = {}
     pending = b""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from math import prod
 from typing import Any
 
+import numpy as np
 from tvm import DataType, relax
 from tvm.ir.expr import GenericConst, GlobalVar
 
@@ -84,7 +86,7 @@ class _Walk:
 
     def __init__(self, module: Any, scratch: dict[str, int]) -> None:
         self._scratch = scratch
-        self.constants: dict[tuple[str, str, bytes], int] = {}
+        self.constants: dict[str, int] = {}  # bytes by what is in them
         self._roots: dict[Any, frozenset[int]] = {}
         self._bytes: list[int] = []
         main = module["main"]
@@ -147,8 +149,9 @@ class _Walk:
         if not hasattr(value, "numpy"):
             return  # a dtype
         data = value.numpy()
-        key = (str(data.dtype), str(data.shape), data.tobytes())
-        self.constants[key] = data.nbytes
+        found = hashlib.sha256(f"{data.dtype} {data.shape} ".encode())
+        found.update(np.ascontiguousarray(data).data)
+        self.constants[found.hexdigest()] = data.nbytes
 
 
 def _bindings(body: Any) -> Iterator[Any]:

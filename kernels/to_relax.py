@@ -1,7 +1,7 @@
 """An operator alone -> module of TVM, and the compilation of that and of networks.
 
-What depends on weights alone is a call on constants, which ``FoldConstant`` evaluates,
-also when the target is another machine. Torch operators that no rule of the importer
+What depends on weights alone is a call on constants, which is evaluated here, also when
+the target is another machine. Torch operators that no rule of the importer
 knows go through TVM's own legalisation and fusion and get the plain schedule.
 """
 
@@ -17,6 +17,7 @@ from tvm.relax.backend.cpu_generic import pipeline as cpu
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.network import Network
 from gos_fx.kernels.emit import KernelCall, emit_network
+from gos_fx.kernels.fold import fold_calls
 from gos_fx.kernels.layout import stored_shape
 from gos_fx.kernels.schedules.stage import schedule_stages
 from gos_fx.kernels.tiles import lanes
@@ -76,9 +77,14 @@ def compile_module(
         return mod
 
     @tvm.transform.module_pass(opt_level=0)
+    def evaluate(mod: Any, _: Any) -> Any:
+        return fold_calls(mod)
+
+    @tvm.transform.module_pass(opt_level=0)
     def pipeline(mod: Any, _: Any) -> Any:
         passes = [
             *cpu.library_dispatch_passes(machine),
+            evaluate,
             relax.transform.FoldConstant(),
             relax.transform.LegalizeOps(_VIEWS, skip_ops=["relax.reshape"]),
             relax.transform.AnnotateTIROpPattern(),

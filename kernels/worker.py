@@ -53,6 +53,7 @@ def main(directory: Path) -> None:
         _enter(directory, "list")
         (directory / TIR_FILE).write_text(module.script())
         (directory / ASSEMBLY_FILE).write_text(_listing(executable, "asm"))
+    del module  # with the weights as they were before they were packed
     _enter(directory, "link")
     executable.export_library(
         str(directory / "model.so"),

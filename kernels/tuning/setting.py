@@ -26,6 +26,7 @@ _ELSEWHERE = frozenset(
         "compiler",
         "cross_runtime",
         "emulator",
+        "fold",
         "host",
         "host_timing",
         "importer",
