@@ -29,8 +29,8 @@ from gos_fx.kernels.winograd_form import FORMS, TAPS, Form
 
 # Share of L2 that holds what is used again.
 _ROOM = 0.8
-# The products must be faster than the direct form by this factor to be taken.
-_GAIN = 0.95
+# A form is taken if it is faster than those with smaller weights by this factor.
+_GAIN = {2: 0.95, 4: 0.88}
 # Multiply-adds of the direct form below which the calls take the time.
 _LEAST_WORK = 1 << 20
 # Vectors of output channels in a register block, and blocks in a group.
@@ -131,14 +131,15 @@ def winograd_plan(
 def _best(
     sizes: DenseSizes, before: tuple[int, int], machine: Core
 ) -> WinogradPlan | None:
-    plans = [
-        plan
-        for form in FORMS.values()
-        if sizes.inputs <= form.most_inputs
-        for plan in _plans(form, sizes, before, machine)
-    ]
-    least, best = min((seconds(plan, machine), i) for i, plan in enumerate(plans))
-    return plans[best] if least < _GAIN * direct_seconds(sizes, machine) else None
+    least, best = direct_seconds(sizes, machine), None
+    for m, form in FORMS.items():
+        if sizes.inputs > form.most_inputs:
+            continue
+        plans = list(_plans(form, sizes, before, machine))
+        time, i = min((seconds(plan, machine), i) for i, plan in enumerate(plans))
+        if time < _GAIN[m] * least:
+            least, best = time, plans[i]
+    return best
 
 
 def direct_seconds(sizes: DenseSizes, machine: Core) -> float:
@@ -268,7 +269,10 @@ def _traffic(plan: WinogradPlan, machine: Core) -> float:
     if plan.by_chunks:
         passes = ceil(plan.groups / (plan.block // plan.group))
         total = passes * inputs + outputs
-        if weights / passes + sharing * (transformed + products) <= room:
+        # Between two uses of a weight passes all that a chunk reads and writes.
+        patch = 4 * plan.chunk * form.outputs * form.size * plan.inputs
+        held = sharing * (transformed + products + patch)
+        if weights / passes + held <= room:
             return total + weights
         total += weights * plan.chunks
         if sharing * (transformed + products + piece) > room:
