@@ -9,8 +9,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx import AllocBuffer, ForKind
 
-from gos_fx.kernels.schedules.loops import const, loop
-from gos_fx.kernels.schedules.window_tile import bound
+from gos_fx.kernels.schedules.loops import bound, const, loop
 from gos_fx.kernels.schedules.winograd_input import InputTile
 from gos_fx.kernels.schedules.winograd_output import OutputTile
 from gos_fx.kernels.schedules.winograd_product import Product

@@ -9,8 +9,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx import AllocBuffer, BufferLoad, BufferStore
 
-from gos_fx.kernels.schedules.loops import cases, const, loop
-from gos_fx.kernels.schedules.window_tile import bound
+from gos_fx.kernels.schedules.loops import bound, cases, const, loop
 from gos_fx.kernels.schedules.winograd_scratch import FLOAT, Scratch, vector
 from gos_fx.kernels.schedules.winograd_transform import input_transform, keeper
 from gos_fx.kernels.winograd_tiles import WinogradPlan

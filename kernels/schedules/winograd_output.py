@@ -10,8 +10,7 @@ from tvm import tirx
 from tvm.tirx import AllocBuffer, BufferLoad, BufferStore
 
 from gos_fx.kernels.schedules.element import Element
-from gos_fx.kernels.schedules.loops import by_lane, cases, const, loop
-from gos_fx.kernels.schedules.window_tile import bound
+from gos_fx.kernels.schedules.loops import bound, by_lane, cases, const, loop
 from gos_fx.kernels.schedules.winograd_scratch import FLOAT, Scratch, vector
 from gos_fx.kernels.schedules.winograd_transform import keeper, output_transform
 from gos_fx.kernels.winograd_tiles import WinogradPlan

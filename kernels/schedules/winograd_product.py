@@ -9,8 +9,7 @@ from tvm import tirx
 from tvm.tirx import AllocBuffer, BufferLoad, BufferStore
 
 from gos_fx.kernels.microkernels import STEPS, tile_kernel
-from gos_fx.kernels.schedules.loops import call_llvm, const, loop
-from gos_fx.kernels.schedules.window_tile import bound
+from gos_fx.kernels.schedules.loops import bound, call_llvm, const, loop
 from gos_fx.kernels.schedules.winograd_scratch import FLOAT, Scratch, vector
 from gos_fx.kernels.winograd_tiles import WinogradPlan
 

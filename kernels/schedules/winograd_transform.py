@@ -8,7 +8,7 @@ from typing import Any
 
 from tvm import tirx
 
-from gos_fx.kernels.schedules.window_tile import bound
+from gos_fx.kernels.schedules.loops import bound
 from gos_fx.kernels.winograd_form import Form
 
 # Gives a name to a value that is used more than once.
