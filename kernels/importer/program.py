@@ -33,19 +33,20 @@ from gos_fx.kernels.importer import (  # noqa: F401  (fill the table of rules)
     products,
 )
 from gos_fx.kernels.importer.builder import Builder, Value
+from gos_fx.kernels.importer.exported import (
+    bound_tensors,
+    constant,
+    decompositions,
+    has_sparse,
+    owner,
+    shapes,
+)
 from gos_fx.kernels.importer.rules import ATEN
 from gos_fx.kernels.simplify import simplify
 from gos_fx.targets.target import Machine
 
 # The key of torch.ops.gos_fx.operator in TVM's table, and its name in programs.
 OPERATOR, _OPERATOR = "operator.default", "gos_fx.operator.default"
-# Rules know these as they are; torch would take them apart.
-_KEPT = (
-    *("linear.default", "layer_norm.default", "scaled_dot_product_attention.default"),
-    *("hardswish.default", "hardsigmoid.default", "silu.default"),
-    *("max_pool2d.default", "adaptive_avg_pool2d.default", "matmul.default"),
-    "softmax.int",
-)
 # Constants that are computed here, not by the network, have at most so many elements.
 _FOLDED_ELEMENTS = 1 << 22
 
@@ -61,22 +62,9 @@ def import_program(
     Raises:
         Unsupported: neither a rule nor TVM knows an operator.
     """
-    if not _has_sparse(program):
-        program = program.run_decompositions(_decompositions())
+    if not has_sparse(program):
+        program = program.run_decompositions(decompositions())
     return Importer(program, machine, calls).run()
-
-
-def _decompositions() -> dict[Any, Any]:
-    table = torch.export.default_decompositions()
-    for name in _KEPT:
-        packet, _, overload = name.partition(".")
-        table.pop(getattr(getattr(torch.ops.aten, packet), overload), None)
-    return dict(table)
-
-
-def _has_sparse(program: torch.export.ExportedProgram) -> bool:
-    tensors = [*program.state_dict.values(), *program.constants.values()]
-    return any(isinstance(t, Tensor) and t.layout != torch.strided for t in tensors)
 
 
 class Importer(ExportedProgramImporter):
@@ -128,7 +116,7 @@ class Importer(ExportedProgramImporter):
             )
             return found
         self._is_walking = True
-        tensors = _bound_tensors(self._program)
+        tensors = bound_tensors(self._program)
         for node in nodes:
             if node.op == "placeholder":
                 if node.name in inputs_vars:
@@ -178,14 +166,14 @@ class Importer(ExportedProgramImporter):
 
     def _apply(self, node: fx.Node) -> Any:
         """What the rule for a call gives; None without a rule."""
-        out = _shapes(node.meta.get("val"))
+        out = shapes(node.meta.get("val"))
         if out is None:
             return None
         rule = ATEN.find(str(node.target))
         is_ours = str(node.target) == _OPERATOR
         if rule is None and not is_ours:
             return None
-        self._builder.owner = _owner(node)
+        self._builder.owner = owner(node)
         operands = {source: self._operand(source) for source in node.all_input_nodes}
         if any(operand is None for operand in operands.values()):
             return None
@@ -205,7 +193,7 @@ class Importer(ExportedProgramImporter):
         if node in self._constants:
             return self._constants[node]
         if node not in self._values:
-            shape = _shapes(node.meta.get("val"))
+            shape = shapes(node.meta.get("val"))
             if node not in self.env or shape is None or isinstance(shape, list):
                 return None
             self._values[node] = self._builder.map(self.env[node], shape)
@@ -223,7 +211,7 @@ class Importer(ExportedProgramImporter):
         for user, one in results.items():
             if one is None:
                 return None
-            wanted = _shapes(user.meta.get("val"))
+            wanted = shapes(user.meta.get("val"))
             if tuple(one.shape) != wanted:
                 raise AssertionError(f"{node.target} gives {one.shape}, not {wanted}")
         return results
@@ -246,7 +234,7 @@ class Importer(ExportedProgramImporter):
         if node.target.__name__ in self.convert_map:  # type: ignore[union-attr]
             self._leave(node, custom_ops)
         else:
-            self.env[node] = _constant(self._constants[node])
+            self.env[node] = constant(self._constants[node])
 
     def _flush(self) -> None:
         """Emit the network so far, with what later calls read as its outputs."""
@@ -274,7 +262,7 @@ class Importer(ExportedProgramImporter):
         if not isinstance(bound, Tensor):
             return bound
         found = self._parameters.get(id(bound))
-        return _constant(bound) if found is None else found
+        return constant(bound) if found is None else found
 
     def _outputs(self, node: fx.Node) -> tuple[Any, ...]:
         """Expressions of the results; of those that torch writes back, any will do."""
@@ -300,49 +288,13 @@ class Importer(ExportedProgramImporter):
         return flat
 
 
-def _bound_tensors(program: torch.export.ExportedProgram) -> dict[str, Tensor]:
-    """Parameters, buffers and constants by the names of their placeholders."""
-    found = {}
-    for spec in program.graph_signature.input_specs:
-        target = spec.target
-        tensor = program.state_dict.get(target, program.constants.get(target))
-        if target is not None and isinstance(tensor, Tensor):
-            found[spec.arg.name] = tensor.detach()
-    return found
-
-
-def _constant(tensor: Tensor) -> Any:
-    return relax.const(tensor.detach().contiguous().numpy())
-
-
-def _shapes(value: Any) -> Any:
-    """Shape of a result, or a list of those of several; None where no rule applies:
-    sizes that are not known, and numbers that are not float32."""
-    if isinstance(value, tuple | list):
-        shapes = [tuple(x.shape) if isinstance(x, Tensor) else None for x in value]
-        first = value[0] if value else None
-        return shapes if _shapes(first) is not None else None
-    if not isinstance(value, Tensor) or value.dtype != torch.float32:
-        return None
-    sizes = tuple(value.shape)
-    known = all(isinstance(size, int) and size > 0 for size in sizes)
-    return sizes if known and sizes else None
-
-
-def _owner(node: fx.Node) -> str:
-    """Path of the module that called, or the node's name."""
-    stack = node.meta.get("nn_module_stack", {})
-    path = list(stack.values())[-1][0] if stack else ""
-    return path or node.name
-
-
 def _one_operator(node: fx.Node, importer: Any) -> Any:
     """An operator inside a branch of ``torch.cond``: a network of its own."""
     text, inputs = node.args
     graph = parsed(str(text))
     values = [importer.env[value] for value in inputs]  # type: ignore[union-attr]
     network = replace(
-        Network.of(graph), owners={n.name: _owner(node) for n in graph.nodes}
+        Network.of(graph), owners={n.name: owner(node) for n in graph.nodes}
     )
     (result,) = emit_network(
         importer.block_builder, network, values, importer.machine, importer.calls
