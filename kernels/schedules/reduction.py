@@ -7,16 +7,17 @@ folded at the end. Over another axis the accumulators lie along the contiguous o
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from tvm import te, tirx
-from tvm.tirx import AllocBuffer, Bind, BufferLoad, BufferStore, ForKind
+from tvm.tirx import BufferStore, ForKind
 
+from gos_fx.ir.graph import Node
 from gos_fx.ir.types import axis_index
-from gos_fx.kernels import elementary
 from gos_fx.kernels.layout import Seen
 from gos_fx.kernels.schedule_rule import Job, Operands, Scheduled
 from gos_fx.kernels.schedules.element import Element, element_of
@@ -25,18 +26,16 @@ from gos_fx.kernels.schedules.loops import (
     const,
     groups,
     loop,
-    over,
     written,
 )
+from gos_fx.kernels.schedules.normalisation import layer_norm, softmax
 from gos_fx.kernels.schedules.pointwise import PARALLEL_WORK, VECTORS, unraveled
+from gos_fx.kernels.schedules.sums import Combine, Pick, Sums
 from gos_fx.kernels.tiles import concrete, lanes
 
-Combine = Callable[[Any, Any], Any]
-Pick = Callable[[Any], Any]
-_ADD: Combine = lambda a, b: a + b  # noqa: E731
 _COMBINE: dict[str, Combine] = {
-    "sum": _ADD,
-    "mean": _ADD,
+    "sum": operator.add,
+    "mean": operator.add,
     "max": tirx.max,
     "min": tirx.min,
 }
@@ -86,7 +85,7 @@ def reduction(job: Job) -> Scheduled:
     ]
     traced = element_of(job, operands, job.kernel.nodes[1:], *reads)
     widest = VECTORS * lanes(job.machine)
-    rows = _Rows(job, traced, shape, extent, widest)
+    rows = _Rows(anchor, traced, shape, extent, widest)
     if keeps:
         body = rows.normalised(anchor.opcode)
     elif _is_contiguous(job, anchor.operands[0], at):
@@ -113,7 +112,7 @@ class _Rows:
         widest: elements of accumulators side by side.
     """
 
-    job: Job
+    anchor: Node
     element: Element
     shape: tuple[int, ...]
     extent: int
@@ -122,10 +121,10 @@ class _Rows:
     def normalised(self, opcode: str) -> Any:
         """Rows along the last axis of the result."""
         width = min(self.widest, 1 << (self.extent.bit_length() - 1))
-        row = _softmax if opcode == "softmax" else _layer_norm
+        row = softmax if opcode == "softmax" else layer_norm
 
         def one(index: Sequence[Any]) -> list[Any]:
-            sums = _Sums.of(width)
+            sums = Sums.of(width)
             return [sums.allocated, *row(self, [*index], sums)]
 
         return self._parallel(self.shape[:-1], one)
@@ -135,7 +134,7 @@ class _Rows:
         width = min(self.widest, 1 << (self.extent.bit_length() - 1))
 
         def one(index: Sequence[Any]) -> list[Any]:
-            sums = _Sums.of(width)
+            sums = Sums.of(width)
             found = [sums.allocated]
             found += sums.over(
                 self.extent, _COMBINE[opcode], _start(opcode), self._read(index)
@@ -149,7 +148,7 @@ class _Rows:
         *outer, inner = self.shape
 
         def one(index: Sequence[Any]) -> list[Any]:
-            sums = _Sums.of(self.widest)
+            sums = Sums.of(self.widest)
 
             def vector(start: Any, width: int) -> list[Any]:
                 def turn(k: Any) -> list[Any]:
@@ -197,125 +196,11 @@ class _Rows:
 
     @property
     def _work(self) -> int:
-        keeps = self.job.kernel.anchor.opcode in _ROWS
+        keeps = self.anchor.opcode in _ROWS
         return prod(self.shape) * (1 if keeps else self.extent)
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """Accumulators side by side, which LLVM keeps in registers."""
-
-    buffer: Any
-    width: int
-
-    @staticmethod
-    def of(width: int) -> _Sums:
-        return _Sums(tirx.decl_buffer((width,), "float32", "kept"), width)
-
-    @property
-    def allocated(self) -> Any:
-        return AllocBuffer(self.buffer)
-
-    def at(self, lane: Any) -> Any:
-        return BufferLoad(self.buffer, [lane])
-
-    def keep(self, lane: Any, value: Any) -> Any:
-        return BufferStore(self.buffer, value, [lane])
-
-    def over(
-        self,
-        extent: int,
-        combine: Combine,
-        start: float,
-        pick: Pick,
-        also: Callable[[Any], list[Any]] | None = None,
-    ) -> list[Any]:
-        """All elements combined into lane 0; ``also`` comes before each is picked."""
-        begin = tirx.const(start, "float32")
-
-        def add(first: Any, lane: Any) -> list[Any]:
-            value = combine(self.at(lane), pick(first + lane))
-            before = [] if also is None else also(first + lane)
-            return [*before, self.keep(lane, value)]
-
-        found = [by_lane(self.width, lambda lane: [self.keep(lane, begin)])]
-        found += over(extent, self.width, add)
-        half = self.width // 2
-        while half:
-            found.append(self._fold(half, combine))
-            half //= 2
-        return found
-
-    def _fold(self, half: int, combine: Combine) -> Any:
-        def fold(lane: Any) -> list[Any]:
-            value = combine(self.at(lane), self.at(lane + const(half)))
-            return [self.keep(lane, value)]
-
-        return by_lane(half, fold)
 
 
 def _start(opcode: str) -> float:
     """What accumulators begin with."""
     limits = {"max": float("-inf"), "min": float("inf")}
     return limits.get(opcode, 0.0)
-
-
-def _softmax(rows: _Rows, index: list[Any], sums: _Sums) -> list[Any]:
-    """The maximum; the powers and their sum; the quotients."""
-    out = rows.element.buffers[-1]
-    largest = tirx.Var("largest", "float32")
-    share = tirx.Var("share", "float32")
-    read = rows.element.reads[0]
-
-    def x(k: Any) -> Any:
-        return read.at(*index, k, k)
-
-    def power(k: Any) -> list[Any]:
-        return [BufferStore(out, elementary.exp(x(k) - largest), [*index, k])]
-
-    def kept(k: Any) -> Any:
-        return BufferLoad(out, [*index, k])
-
-    def quotient(first: Any, lane: Any) -> list[Any]:
-        at = [*index, first + lane]
-        return [rows.put(at, BufferLoad(out, at) * share)]
-
-    return [
-        *sums.over(rows.extent, tirx.max, _start("max"), x),
-        Bind(largest, sums.at(const(0))),
-        *sums.over(rows.extent, _ADD, 0.0, kept, also=power),
-        Bind(share, tirx.const(1.0, "float32") / sums.at(const(0))),
-        *over(rows.extent, rows.widest, quotient),
-    ]
-
-
-def _layer_norm(rows: _Rows, index: list[Any], sums: _Sums) -> list[Any]:
-    """The mean; the variance; the quotients times gain, plus shift."""
-    anchor = rows.job.kernel.anchor
-    read, *gains = rows.element.reads
-    portion = tirx.const(1.0 / rows.extent, "float32")
-    mean, share = tirx.Var("mean", "float32"), tirx.Var("share", "float32")
-
-    def x(k: Any) -> Any:
-        return read.at(*index, k, k)
-
-    def square(k: Any) -> Any:
-        return (x(k) - mean) * (x(k) - mean)
-
-    def quotient(first: Any, lane: Any) -> list[Any]:
-        k = first + lane
-        value = (x(k) - mean) * share
-        if gains:
-            value = value * gains[0].at(k)
-        if len(gains) > 1:
-            value = value + gains[1].at(k)
-        return [rows.put([*index, k], value)]
-
-    variance = sums.at(const(0)) * portion + tirx.const(anchor.attr("eps"), "float32")
-    return [
-        *sums.over(rows.extent, _ADD, 0.0, x),
-        Bind(mean, sums.at(const(0)) * portion),
-        *sums.over(rows.extent, _ADD, 0.0, square),
-        Bind(share, tirx.const(1.0, "float32") / tirx.sqrt(variance)),
-        *over(rows.extent, rows.widest, quotient),
-    ]

@@ -134,14 +134,22 @@ def test_arm_a53(qemu, operators, make_package, tmp_path):
     assert not differences(texts, expected, found)
 
 
-def tile(rows: int, columns: int, taps: int, stride: int, *, pool: bool = False):
-    """A tile of windows on an image of 32 channels and 56 columns."""
+def tile(
+    rows: int,
+    columns: int,
+    taps: int,
+    stride: int,
+    *,
+    pool: bool = False,
+    columns_of: int = 56,
+) -> WindowTile:
+    """A tile of windows on an image of 32 channels."""
     readers: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for r, c, kh, kw in product(range(rows), range(columns), range(taps), range(taps)):
         at = (r * stride + kh, c * stride + kw)
         readers.setdefault(at, []).append((r * columns + c, kh * taps + kw))
     inputs = tuple(
-        (4 * 32 * (56 * row + column), tuple(found))
+        (4 * 32 * (columns_of * row + column), tuple(found))
         for (row, column), found in sorted(readers.items())
     )
     resident = not pool and rows * columns + taps * taps <= 26
@@ -172,6 +180,13 @@ def test_a_microkernel_loads_each_input_once_and_hardly_waits(made):
     assert len(work) == steps
     # Two words go into registers in a cycle; nothing else is issued beside them.
     assert kernel.cycles <= 1.1 * (steps + vectors) + 12
+
+
+def test_equal_names_mean_equal_code():
+    """Rows that are apart by more than a load reaches have bases of their own, so that
+    the lines of assembly do not say how far apart they are."""
+    kernels = [window_kernel(tile(2, 2, 3, 1, columns_of=n)) for n in (400, 500)]
+    assert len({kernel.name for kernel in kernels}) == 2
 
 
 def test_a_tile_that_does_not_fit_has_no_microkernel():
