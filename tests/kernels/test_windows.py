@@ -6,6 +6,7 @@ import importlib.util
 import random
 import re
 from itertools import product
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,13 @@ import torch
 import gos_fx.instructions  # noqa: F401  (fills the instruction table)
 from gos_fx.ir.fusion import partition
 from gos_fx.ir.parser import parse
+from gos_fx.kernels.build import build_operator
+from gos_fx.kernels.emulator import measure
 from gos_fx.kernels.emulator import run as emulate
 from gos_fx.kernels.host import HostModule
+from gos_fx.kernels.layout import stored_shape
 from gos_fx.kernels.microkernels.windows import WindowTile, window_kernel
+from gos_fx.kernels.package import TensorSpec, save_package
 from gos_fx.kernels.prim_func import build_kernel, plan
 from gos_fx.kernels.window_axis import Axis
 from gos_fx.kernels.window_tiles import window_plan
@@ -222,6 +227,30 @@ def assembly_of(text: str, name: str) -> str:
     function = build_kernel(kernel, graph.types, target.machine).function
     machine = tvm.target.Target(dict(target.tvm))
     return tvm.compile(function, target=machine).mod.inspect_source("asm")
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("stride", [1, 2])
+def test_near_the_roof_of_loads_on_arm(qemu, tmp_path, stride):
+    """Cycles of an FMA for each tap inside, and of a 128-bit load for each input of a
+    tile, which takes this core two."""
+    shape = {"channels": (96, 96), "size": (28, 28), "groups": 96}
+    graph = parse(CONVOLUTIONS.convolution(**shape, stride=(stride, stride)))
+    target = get("arm_a53")
+    made = build_operator(graph, target, tmp_path, 1)
+    (kernel,) = partition(graph)
+    ends = [graph.types[kernel.anchor.operands[0]], graph.types[kernel.output]]
+    given, wanted = ([TensorSpec("x", stored_shape(of), "float32")] for of in ends)
+    package = save_package(tmp_path, made.library, target, given, wanted, threads=1)
+    (work,) = (w for w in measure(package) if "cross_correlation" in w.function)
+    sizes = plan(kernel, graph.types, target.machine).tile
+    cut = window_plan(kernel, graph.types, sizes, target.machine)
+    taps = prod(
+        sum(axis.count(b, k) for b in range(axis.blocks) for k in axis.written(b))
+        for axis in (cut.rows, cut.columns)
+    )
+    loads = cut.rows.loaded * cut.columns.loaded
+    assert cut.vectors * (taps + 2 * loads) >= 0.6 * (work.serial + work.parallel)
 
 
 def test_tiles_reach_the_code():
