@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from math import ceil
 
@@ -79,9 +79,23 @@ class Axis:
         """Taps of an output of a tile that lie inside."""
         return sum(o == output for at in self.reads(block).values() for o, _ in at)
 
-    @property
+    @cached_property
     def loaded(self) -> int:
         """Inputs that all tiles load."""
         return len(self.whole) * len(self.reads(None)) + sum(
             len(self.reads(b)) for b in self.edges
         )
+
+
+@lru_cache(maxsize=1 << 12)
+def axis(
+    inputs: int,
+    outputs: int,
+    taps: int,
+    stride: int,
+    dilation: int,
+    before: int,
+    block: int,
+) -> Axis:
+    """The axis with what is known of it already."""
+    return Axis(inputs, outputs, taps, stride, dilation, before, block)

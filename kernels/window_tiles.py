@@ -20,7 +20,7 @@ from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import Type
 from gos_fx.kernels import tiles
 from gos_fx.kernels.tiles import concrete, lanes
-from gos_fx.kernels.window_axis import Axis
+from gos_fx.kernels.window_axis import Axis, axis
 from gos_fx.targets.target import Machine
 
 __all__ = ["Axis", "WindowPlan", "default_window_tile", "window_plan"]
@@ -247,14 +247,14 @@ def _axes(
     inputs = concrete(types[kernel.anchor.operands[0]])[2:]
     stride, dilation = attrs["stride"], attrs.get("dilation", (1, 1))
     rows, columns = (
-        Axis(
-            inputs=inputs[d],
-            outputs=sizes[("ho", "wo")[d]],
-            taps=sizes[("kh", "kw")[d]],
-            stride=stride[d],
-            dilation=dilation[d],
-            before=attrs["padding"][2 * d],
-            block=block[d],
+        axis(
+            inputs[d],
+            sizes[("ho", "wo")[d]],
+            sizes[("kh", "kw")[d]],
+            stride[d],
+            dilation[d],
+            attrs["padding"][2 * d],
+            block[d],
         )
         for d in (0, 1)
     )
