@@ -249,9 +249,9 @@ def _blocks(sizes: DenseSizes, machine: Core) -> Iterator[dict[str, int]]:
     width = lanes(machine)
     outputs = sizes.outputs // sizes.groups
     for vectors in _WIDTHS:
-        if vectors > 1 and (vectors - 1) * width >= outputs:
-            continue
         co = vectors * width
+        if vectors > 1 and (co if is_in_order(machine) else co - width + 1) > outputs:
+            continue
         most = largest_block(vectors, machine)
         if sizes.is_flat:
             for count in range(1, min(most, sizes.rows * sizes.columns) + 1):
@@ -286,6 +286,7 @@ def has_microkernel(plan: DensePlan, machine: Core) -> bool:
     return (
         is_in_order(machine)
         and tail == 0
+        and plan.co <= plan.outputs  # else TVM has no room for all of a block's sums
         and plan.ho * plan.wo <= largest_block(vectors, machine)
     )
 

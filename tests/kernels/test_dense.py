@@ -207,6 +207,9 @@ ODD |= {
     "rows": product(37, 131, 10),
     "batch": product(7, 64, 40, batch="3, "),
     "two maps": between(19, 37, 23, 3),
+    "small maps": between(5, 5, 5, 4),
+    "ten outputs": product(1, 64, 10),
+    "one block, not full": product(9, 12, 6),
 }
 
 
