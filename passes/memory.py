@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+# What only hands on what is there already, or gives a shape.
+VIEWS = frozenset(("view", "reshape", "flatten", "size", "getattr", "getitem"))
+
 
 def weight_bytes(graph_module: fx.GraphModule) -> int:
     """Bytes of all parameters and floating-point buffers, shared ones once."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import fx
 
 from gos_fx.evolve.fitness import Evaluation
 from gos_fx.ir.graph import Graph
+from gos_fx.kernels import tiles
 from gos_fx.latency.analytical import graph_latency
 from gos_fx.latency.energy import NO_WORK, EnergyEstimate, EnergyModel
+from gos_fx.latency.memory import foreseen_memory
 from gos_fx.latency.model import Estimate, total
-from gos_fx.passes.memory import weight_bytes
-from gos_fx.passes.memory_plan import planned_bytes
 from gos_fx.passes.operators import Operator, find_operators
 from gos_fx.targets.target import Target
 
@@ -77,30 +78,23 @@ class Costs:
         return sum(_elements(graph, op.bindings, "weight") for op in self._operators)
 
     def memory(self, graph: Graph) -> int:
-        """Bytes of the network with the template in place, as the search foresees it.
+        """Bytes of the network with the template in place, as foreseen.
 
-        The group's own weights give way to the template's.
+        Raises:
+            VerifyError: the template does not fit a site.
         """
-        before = sum(
-            w.numel() * w.element_size()
-            for op in self._operators
-            for w in op.weights.values()
-        )
-        after = 4 * sum(
-            _elements(graph, op.bindings, role)
-            for op in self._operators
-            for role in ("weight", "constant")
-        )
-        weights = weight_bytes(self._network) - before + after
-        return weights + sum(planned_bytes(self._network, self.placed(graph)))
+        everyone = self.placed(graph)
+        target, threads = self._target, self._threads
+        return foreseen_memory(self._network, everyone, target, threads).peak
 
     def placed(self, graph: Graph) -> list[Operator]:
-        """All operators of the network, the group's with this template."""
+        """All operators of the network, the group's with this template.
+
+        Weights that these do not have yet are tensors without numbers.
+        """
         group = {op.name for op in self._operators}
         everyone = self._all or find_operators(self._network)
-        return [
-            replace(op, template=graph) if op.name in group else op for op in everyone
-        ]
+        return [_with(op, graph) if op.name in group else op for op in everyone]
 
     def energy(self, graph: Graph, latency: Estimate) -> EnergyEstimate | None:
         """Of the group when it takes so long; None where energy is no objective."""
@@ -110,6 +104,14 @@ class Costs:
         for operator in self._operators:
             work += self._energy.graph(graph.instantiate(operator.bindings))
         return self._energy.joules(work, latency)
+
+
+def _with(operator: Operator, template: Graph) -> Operator:
+    weights = {
+        value.name: torch.empty(tiles.concrete(value.type), device="meta")
+        for value in template.instantiate(operator.bindings).weights
+    }
+    return replace(operator, template=template, weights=weights)
 
 
 def _elements(graph: Graph, bindings: Mapping[str, int], role: str) -> int:

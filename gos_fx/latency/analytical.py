@@ -17,12 +17,12 @@ from gos_fx.errors import BadOption
 from gos_fx.ir.fusion import ALIAS, Kernel, partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.network import Network
-from gos_fx.ir.types import Type
-from gos_fx.kernels.layout import Layout, Seen
+from gos_fx.kernels.layout import Layout
 from gos_fx.kernels.movement import MOVEMENT, settle
 from gos_fx.latency.between import network_of, shape_of
 from gos_fx.latency.constants import Constants, constants_of
 from gos_fx.latency.model import Estimate, total
+from gos_fx.latency.planning import scattered_values
 from gos_fx.latency.roofline import (
     UNFITTED_ERROR,
     Cost,
@@ -90,7 +90,7 @@ def costs_of(
     if border or any(node.opcode in MOVEMENT for node in network.nodes):
         network, layouts = settle(network, border=border)
     types = network.types
-    scattered = _scattered(layouts, types)
+    scattered = scattered_values(layouts, types)
     return [
         (
             kernel,
@@ -235,17 +235,6 @@ class AnalyticalSource:
         written = prod(shape_of(node))
         bytes = FLOAT_BYTES * (read + written)
         return traffic_latency(bytes, written, self.target, self.threads)
-
-
-def _scattered(
-    layouts: Mapping[str, Layout], types: Mapping[str, Type]
-) -> frozenset[str]:
-    """Values whose channels do not lie side by side."""
-    return frozenset(
-        name
-        for name, layout in layouts.items()
-        if isinstance(layout, Seen) or (layout.is_plain and types[name].rank == 4)
-    )
 
 
 def _runtime(calls: int, target: Target) -> Cost:

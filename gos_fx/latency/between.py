@@ -7,7 +7,8 @@ what the functions between operators are; what they do not know stays torch's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -60,18 +61,37 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
     return tuple(int(x) for x in getattr(meta, "shape", ()))
 
 
-def network_of(
-    traced: fx.GraphModule, operators: Sequence[Operator]
-) -> tuple[Network, tuple[fx.Node, ...]]:
-    """The network with operators inlined, and the calls that no rule knows.
+@dataclass(frozen=True)
+class Imported:
+    """A traced network as instructions.
 
-    What those give are inputs of the network. Owners are the names of operators and of
-    nodes between them.
+    Attributes:
+        network: with operators inlined. Owners are the names of operators and of nodes
+            between them.
+        unknown: calls that no rule knows; what they give are inputs of the network.
+        values: name of the value that a node gives, where torch reads or gives it.
     """
+
+    network: Network
+    unknown: tuple[fx.Node, ...]
+    values: Mapping[fx.Node, str]
+
+
+def imported(traced: fx.GraphModule, operators: Sequence[Operator]) -> Imported:
+    """The network with operators inlined, and what torch does around it."""
     walk = _Walk(traced, operators)
     for node in traced.graph.nodes:
         walk.add(node)
-    return walk.network(), tuple(walk.unknown)
+    network = walk.network()
+    return Imported(network, tuple(walk.unknown), walk.values(network))
+
+
+def network_of(
+    traced: fx.GraphModule, operators: Sequence[Operator]
+) -> tuple[Network, tuple[fx.Node, ...]]:
+    """The network with operators inlined, and the calls that no rule knows."""
+    found = imported(traced, operators)
+    return found.network, found.unknown
 
 
 class _Walk:
@@ -105,6 +125,15 @@ class _Walk:
     def network(self) -> Network:
         """All that is needed."""
         return simplify(self._builder.network(self._read))
+
+    def values(self, network: Network) -> dict[fx.Node, str]:
+        """Names of inputs and outputs by the nodes that stand for them."""
+        ends = {*network.outputs, *(v.name for v in network.inputs)}
+        return {
+            node: value.name
+            for node, value in self._values.items()
+            if isinstance(value, Value) and value.name in ends
+        }
 
     def _need(self, node: fx.Node) -> None:
         """What torch reads must be in memory."""

@@ -20,8 +20,7 @@ from gos_fx.ir.fusion import Kernel, partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.types import Type
 from gos_fx.latency.model import Estimate
-from gos_fx.passes.memory import map_bytes
-from gos_fx.passes.memory_plan import VIEWS
+from gos_fx.passes.memory import VIEWS, map_bytes
 from gos_fx.passes.operators import Operator
 from gos_fx.targets.target import Target
 

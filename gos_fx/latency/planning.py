@@ -17,6 +17,7 @@ from gos_fx.kernels.dense_tiles import (
     dense_sizes,
     has_microkernel,
 )
+from gos_fx.kernels.layout import Layout, Seen
 from gos_fx.kernels.microkernels import STEPS
 from gos_fx.kernels.window_tiles import WindowPlan, window_plan
 from gos_fx.kernels.winograd_tiles import WinogradPlan, winograd_plan
@@ -127,6 +128,17 @@ def _planned(
         unroll = default_tiles.default_unroll(kernel, types, tile, machine)
         return _dense(kernel, types, tile, unroll, machine, scattered)
     return window_plan(kernel, types, tile, machine, scattered=bool(scattered))
+
+
+def scattered_values(
+    layouts: Mapping[str, Layout], types: Mapping[str, Type]
+) -> frozenset[str]:
+    """Values whose channels do not lie side by side."""
+    return frozenset(
+        name
+        for name, layout in layouts.items()
+        if isinstance(layout, Seen) or (layout.is_plain and types[name].rank == 4)
+    )
 
 
 def forget() -> None:

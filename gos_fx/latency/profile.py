@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import fx
 
+from gos_fx.latency.memory import foreseen_memory
 from gos_fx.latency.model import Estimate, total
 from gos_fx.latency.source import NetworkLatency, Source
-from gos_fx.passes.memory import map_bytes, weight_bytes
-from gos_fx.passes.memory_plan import planned_bytes
+from gos_fx.passes.memory import map_bytes
 from gos_fx.passes.operators import Operator, find_operators
 
 
@@ -42,8 +42,8 @@ class Profile:
 
     ``latency`` is that of the whole network: measured as a whole where the source
     measures, else the sum. ``weight_bytes``, ``activation_bytes`` (the largest sum
-    alive at one time) and ``scratch_bytes`` are of the whole network, foreseen, not
-    measured.
+    alive at one time), ``scratch_bytes`` (of the kernel with most) and ``memory_bytes``
+    (the largest sum of all) are of the whole network, foreseen, not measured.
     """
 
     target: str
@@ -53,6 +53,7 @@ class Profile:
     weight_bytes: int
     activation_bytes: int
     scratch_bytes: int = 0
+    memory_bytes: int = 0
 
     @property
     def sum(self) -> Estimate:
@@ -68,10 +69,6 @@ class Profile:
     @property
     def parameters(self) -> int:
         return sum(row.parameters for row in self.rows)
-
-    @property
-    def memory_bytes(self) -> int:
-        return self.weight_bytes + self.activation_bytes + self.scratch_bytes
 
     def row(self, name: str) -> Row:
         """The operator of this name; raises ``KeyError`` if there is none."""
@@ -92,7 +89,6 @@ class Profile:
             "sum": asdict(self.sum),
             "agrees": self.agrees,
             "parameters": self.parameters,
-            "memory_bytes": self.memory_bytes,
         }
 
 
@@ -115,15 +111,16 @@ def profile_network(
         operators = find_operators(graph_module)
     found = source.network(graph_module, inputs)
     rows = _rows(graph_module, operators, found, source)
-    activations, scratch = planned_bytes(graph_module, operators)
+    memory = foreseen_memory(graph_module, operators, source.target, source.threads)
     return Profile(
         source.target.name,
         source.threads,
         rows,
         found.total,
-        weight_bytes(graph_module),
-        activations,
-        scratch,
+        memory.weights,
+        memory.activations,
+        memory.scratch,
+        memory.peak,
     )
 
 
