@@ -22,7 +22,7 @@ from gos_fx.kernels.schedules.epilogue import base_name, blocks_of, epilogue
 from gos_fx.kernels.schedules.flat import flattened, with_shapes
 from gos_fx.kernels.schedules.register_block import schedule_dense
 from gos_fx.kernels.te_instructions import const, shape_of
-from gos_fx.kernels.tiles import concrete
+from gos_fx.kernels.tiles import REDUCTION_LOOPS, concrete
 
 # An element of the weights: output channel, and which of the inputs, row and column.
 Weight = Callable[[Any, Any, Any, Any], Any]
@@ -68,6 +68,11 @@ def dense(job: Job, weights: Weights, block: dict[str, int]) -> Scheduled:
     return Scheduled(sch.mod["main"], (*inputs, packing))
 
 
+def steers_reduction(job: Job) -> bool:
+    """Whether the graph says how the sums are unrolled."""
+    return any(loop in REDUCTION_LOOPS for loop, _ in job.kernel.unroll)
+
+
 def _looks_elsewhere(job: Job) -> bool:
     """Whether an operand is seen in the memory of a value of another shape."""
     return any(isinstance(job.layout(name), Seen) for name in job.kernel.inputs)
@@ -104,6 +109,7 @@ class _Form:
         dilation = self.job.kernel.anchor.attrs.get("dilation", (1, 1))
         return (
             has_microkernel(self.plan, self.job.machine)
+            and not steers_reduction(self.job)
             and self.sizes.groups == 1
             and (dilation[1] == 1 or self.sizes.taps[1] == 1)
         )

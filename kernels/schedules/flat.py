@@ -21,11 +21,13 @@ def flattened(job: Job) -> Job:
         replace(node, type=_flat(node.type, height, width)) for node in kernel.nodes
     )
     wo = min(job.tile["ho"] * job.tile["wo"], int(height) * int(width))
+    copies = job.unroll.get("ho", 1) * job.unroll.get("wo", 1)
     return replace(
         job,
         kernel=_with_nodes(kernel, nodes),
         types=types,
         tile={**job.tile, "ho": 1, "wo": wo},
+        unroll={**job.unroll, "ho": 1, "wo": copies},
     )
 
 

@@ -25,6 +25,7 @@ from gos_fx.kernels.schedule_rule import (
     Scheduled,
     schedule_rule,
 )
+from gos_fx.kernels.schedules.dense import steers_reduction
 from gos_fx.kernels.schedules.epilogue import base_name, blocks_of, epilogue
 from gos_fx.kernels.schedules.register_block import schedule_dense
 from gos_fx.kernels.te_instructions import const, shape_of
@@ -78,7 +79,8 @@ class _Form:
 
     @property
     def is_merged(self) -> bool:
-        return has_microkernel(self.plan, self.job.machine)
+        can = has_microkernel(self.plan, self.job.machine)
+        return can and not steers_reduction(self.job)
 
     @property
     def steps(self) -> int:

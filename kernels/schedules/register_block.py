@@ -61,13 +61,18 @@ def schedule_dense(
         chunk, row = sch.split(row, [None, plan.chunk])
     order = [loops["n"], chunk, outer, row, column]
     inner = [tile[name] for name in ("ho", "wo", "co") if name in tile]
-    sch.reorder(*order, *inner, lane)
+    copies: list[LoopRV] = []
+    if not plan.by_taps:
+        order, copies = _copied(sch, order, job)
+    sch.reorder(*order, *copies, *inner, lane)
+    for loop in copies:
+        sch.unroll(loop)
     depth = 3 if plan.by_channels else 2
     first = sch.fuse(*order[:depth])
     is_parallel = sizes.work >= PARALLEL_WORK
     if is_parallel:
         sch.parallel(first)
-    place = order[-1]
+    place = [*order, *copies][-1]
     if plan.by_taps:
         place = first if plan.by_channels else outer
     sch.compute_at(acc, place, preserve_unit_loops=True)
@@ -100,6 +105,22 @@ def _is_small(plan: DensePlan, job: Job) -> bool:
     """Whether the code of a whole register block is."""
     vectors = -(-plan.co // lanes(job.machine))
     return plan.ho * plan.wo * vectors <= MAX_BODY
+
+
+def _copied(
+    sch: s_tir.Schedule, order: list[LoopRV], job: Job
+) -> tuple[list[LoopRV], list[LoopRV]]:
+    """Loops over blocks of channels, rows and columns, and their unrolled parts."""
+    around, copies = order[:2], []
+    names = tuple(job.tile)[-2:] if job.kernel.anchor.opcode == "matmul" else ()
+    row, column = names or ("wo", "co")
+    for name, loop in zip((column, "ho", row), order[2:]):
+        factor = gcd(job.unroll.get(name, 1), int(sch.get(loop).extent))
+        if factor > 1:
+            loop, copy = sch.split(loop, [None, factor])
+            copies.append(copy)
+        around.append(loop)
+    return around, copies
 
 
 def _width(channels: int, job: Job) -> int:

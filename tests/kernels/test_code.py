@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import gos_fx.instructions  # noqa: F401  (fills the instruction table)
+from gos_fx.emulator.pipeline import block_cycles
 from gos_fx.ir.fusion import partition
 from gos_fx.ir.parser import parse
 from gos_fx.kernels.host import HostModule, time_interleaved
@@ -101,8 +102,8 @@ def test_no_spills_in_the_inner_loop_on_arm(options):
     assert not [x for x in body if re.search(r"\bq\d+.*\[sp", x)]
     by_lane = [x for x in body if re.search(r"fmla.*\.s\[\d\]", x)]
     assert len(by_lane) >= count["fmla"] // 2
-    # Everything that is no multiply-add is less than half of them.
-    assert sum(count.values()) - count["fmla"] <= count["fmla"] // 2 + 8
+    # The rest goes beside the multiply-adds, but for a cycle for each vector loaded.
+    assert count["fmla"] >= 0.74 * block_cycles(body)
 
 
 def test_activations_call_no_library_function():
