@@ -44,6 +44,7 @@ _OUT_OF_ORDER = (
     "scale",
     "overlap",
     "number",
+    "spill",
     "window_overlap",
     "store",
     "block",

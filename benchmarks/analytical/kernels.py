@@ -33,8 +33,8 @@ UNSEEN = TABLE.with_name("unseen.csv")
 SETTINGS = (
     ("arm_a53", 1, 1),
     ("arm_a53", 4, 3),
-    ("snapdragon_845", 1, 6),
-    ("snapdragon_845", 4, 12),
+    ("snapdragon_845", 1, 8),
+    ("snapdragon_845", 4, 16),
 )
 _COUNTS = ("instructions", "serial", "parallel", "l1d_misses", "lines")
 

@@ -99,6 +99,7 @@ def step_cycles(
         issue = products / machine.fma_per_cycle
         loads = vectors * word + c.number * pixels
         step = max(issue, loads, latency) + c.overlap * min(issue, loads)
+        step = max(step, issue / c.scale)  # as many FMAs as there can be
     live = products + 2 * vectors + 4
     spilled = max(0, min(products, live - machine.vector_registers))
     return step + c.spill * word * spilled
@@ -154,31 +155,35 @@ def _lines(
     out = sizes.batch * sizes.rows * sizes.columns * sizes.outputs / per
     maps = [name for name in (x, w, *late) if types[name].role == "map"]
     stages: list[Stage] = [[Sweep(n, lines[n], True) for n in dict.fromkeys(maps)]]
-    read = x
-    pixels = lines[x] / form.chunks
+    lines[x] *= _read_share(form, machine)
     is_shared = machine.l3_bytes is not None or machine.l2_shared
     busy = min(threads, form.chunks) if is_shared else 1
     again = 0.0
+    names, pixels = {x: x, w: w}, lines[x] / form.chunks
+    touched = pixels
     for copy in form.copies:
-        made = copy.elements / per
+        made, source = copy.elements / per, copy.source
         if copy.inside:  # scratch, which is new to the cache, and may push out itself
-            one, source = made / copy.count, lines[copy.source] / form.chunks
-            stages.append([Sweep(f"scratch {copy.source}", busy * one, True)])
-            again += 2.0 * made * gone(busy * (one + source), machine, c)
-        if copy.source == x:
-            pixels += made / form.chunks
-        if not copy.inside and copy.source == x:
-            read = f"copy of {x}"
-            stages.append([Sweep(x, lines[x]), Sweep(read, made, True)])
-            lines[read] = made
-    main = [Sweep(n, lines[n]) for n in dict.fromkeys((read, w, *late))]
+            one = made / copy.count
+            stages.append([Sweep(f"scratch {source}", busy * one, True)])
+            piece = busy * (one + lines[source] / form.chunks)
+            again += 2.0 * made * gone(piece, machine, c)
+        else:
+            names[source] = f"copy of {source}"
+            target = Sweep(names[source], made, True)
+            stages.append([Sweep(source, lines[source]), target])
+            lines[names[source]] = made
+        if source == x:
+            pixels = made / form.chunks
+            touched += pixels
+    main = [Sweep(n, lines[n]) for n in dict.fromkeys((names[x], names[w], *late))]
     stages.append([*main, Sweep(kernel.output, out, True)])
     written = out * (1 + len(late)) / form.chunks
     # Weights come once more for each chunk, or once for the chunks of all threads.
     shares = sizes.batch if types[w].role == "map" and sizes.batch > 1 else 1
-    weights = lines[w] / shares
+    weights = lines[names[w]] / shares
     passes = max(1.0, form.chunks / shares / min(threads, form.chunks / shares))
-    part = gone(weights + busy * (pixels + written), machine, c)
+    part = gone(weights + busy * (touched + written), machine, c)
     again += shares * (passes - 1.0) * weights * part
     # The pixels of a chunk come again for each block of channels.
     per_block = (weights + written) / form.channel_blocks
@@ -189,3 +194,12 @@ def _lines(
     blocks = form.channel_blocks / sizes.groups
     again += (blocks - 1.0) * part * form.chunks * pixels
     return tuple(stages), again
+
+
+def _read_share(form: DenseForm, machine: Machine) -> float:
+    """The part of the input's lines that is read where a stride leaves pixels out."""
+    sizes = form.sizes
+    share = min(1.0, sizes.taps[0] / sizes.stride[0])
+    if FLOAT_BYTES * sizes.inputs * sizes.groups >= machine.line_bytes:
+        share *= min(1.0, sizes.taps[1] / sizes.stride[1])
+    return 1.0 if any(copy.inside for copy in form.copies) else share

@@ -11,6 +11,7 @@ from gos_fx.kernels.tiles import POOLS, concrete, extents
 from gos_fx.kernels.window_tiles import Axis, WindowPlan
 from gos_fx.latency.constants import Constants
 from gos_fx.latency.dense import vector_words
+from gos_fx.latency.lines import gone
 from gos_fx.latency.work import FLOAT_BYTES, Loop, Stage, Sweep, Work
 from gos_fx.targets.target import Machine
 
@@ -75,7 +76,24 @@ def window_work(
     if prod(extents(kernel, types).values()) < PARALLEL_WORK:
         parts = 1
     cycles = vectors * (sums + results + c.window_row * rows.blocks)
-    return Work((Loop(cycles, parts),), _stages(kernel, types, machine))
+    threads = min(machine.cores, parts)
+    again = _again(plan, machine, threads, c)
+    return Work((Loop(cycles, parts),), _stages(kernel, types, machine), again)
+
+
+def _again(plan: WindowPlan, machine: Machine, threads: int, c: Constants) -> float:
+    """A line holds several vectors of channels, which read a row of tiles one after
+    the other: lines that do not stay until the next one does."""
+    per = machine.line_bytes // FLOAT_BYTES
+    rows, columns = plan.rows, plan.columns
+    span = (rows.block - 1) * rows.stride + (rows.taps - 1) * rows.dilation + 1
+    pixels = span * columns.inputs + rows.block * columns.outputs
+    lines = pixels * plan.channels / plan.chunks / per
+    is_shared = machine.l3_bytes is not None or machine.l2_shared
+    part = gone((threads if is_shared else 1) * lines, machine, c)
+    visits = min(per / plan.width, plan.vectors / plan.chunks)
+    image = plan.batch * rows.inputs * columns.inputs * plan.channels / per
+    return max(0.0, visits - 1.0) * image * part
 
 
 def _added(axis: Axis) -> int:
