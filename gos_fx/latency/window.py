@@ -90,7 +90,8 @@ def _again(plan: WindowPlan, machine: Machine, threads: int, c: Constants) -> fl
     pixels = span * columns.inputs + rows.block * columns.outputs
     lines = pixels * plan.channels / plan.chunks / per
     is_shared = machine.l3_bytes is not None or machine.l2_shared
-    part = gone((threads if is_shared else 1) * lines, machine, c)
+    busy = threads if is_shared else 1
+    part = gone(busy * lines, machine, c) * (c.crowded if busy > 1 else 1.0)
     visits = min(per / plan.width, plan.vectors / plan.chunks)
     image = plan.batch * rows.inputs * columns.inputs * plan.channels / per
     return max(0.0, visits - 1.0) * image * part
