@@ -124,9 +124,9 @@ class _Plan:
 
     def _torch(self, node: fx.Node) -> None:
         if node.op == "call_module":
-            module = node.graph.owning_module.get_submodule(str(node.target))  # type: ignore[union-attr]
-            for name, tensor in module.named_parameters():
-                self.weights[node.target, name] = tensor.numel() * tensor.element_size()
+            for name, tensor in _module(node).named_parameters():
+                size = tensor.numel() * tensor.element_size()
+                self.weights[str(node.target), name] = size
         if _is_view(node):
             return
         reads = tuple(self.source(source) for source in node.all_input_nodes)
@@ -166,10 +166,14 @@ def _roots(network: Network) -> dict[str, str]:
     return roots
 
 
+def _module(node: fx.Node) -> nn.Module:
+    owner = node.graph.owning_module
+    assert owner is not None
+    return owner.get_submodule(str(node.target))
+
+
 def _is_view(node: fx.Node) -> bool:
     if node.op == "call_module":
-        owner = node.graph.owning_module
-        assert owner is not None
-        return isinstance(owner.get_submodule(str(node.target)), _VIEW_MODULES)
+        return isinstance(_module(node), _VIEW_MODULES)
     kind = node.target if isinstance(node.target, str) else node.target.__name__
     return kind in VIEWS
