@@ -14,11 +14,16 @@ import gos_fx
 from gos_fx.errors import BadOption, InfeasibleConstraints
 from gos_fx.evolve.evaluator import Evaluator
 from gos_fx.evolve.fitness import OBJECTIVES, Evaluation, Fitness, Individual, dominates
+from gos_fx.evolve.mutations import MUTATIONS
 from gos_fx.ir.graph import Graph
 from gos_fx.latency.energy import EnergyEstimate
+from gos_fx.latency.memory import foreseen_memory
 from gos_fx.latency.model import Estimate
+from gos_fx.passes.emit import emit_operator, replace_operators
+from gos_fx.passes.operators import find_operators
 from gos_fx.points import composed, front_of, spread_out, winner
 from gos_fx.result import Measures, OptimizationResult, Point
+from gos_fx.targets import get
 
 ALL = tuple(OBJECTIVES)
 X = torch.zeros(1, 3, 16, 16)
@@ -65,6 +70,27 @@ def test_memory_and_energy_of_a_candidate(
     plain = make_evaluator()
     assert plain.before.memory is None and plain.before.energy is None
     assert plain.before.latency == before.latency
+
+
+def test_memory_of_a_candidate_is_that_of_the_network_with_it(
+    make_evaluator: Callable[..., Evaluator],
+) -> None:
+    """Before its weights exist, and with them."""
+    evaluator = make_evaluator(objectives=ALL)
+    costs, original = evaluator.costs, evaluator.original
+    mutation = MUTATIONS["narrow_outputs"]
+    graph = mutation.apply(original, mutation.sites(original)[2])
+    assert isinstance(graph, Graph)
+    found = evaluator.evaluate(graph)
+    modules = [
+        emit_operator(graph, operator.bindings, weights)
+        for operator, weights in zip(evaluator.operators, found.weights, strict=True)
+    ]
+    pairs = list(zip(evaluator.operators, modules, strict=True))
+    network = replace_operators(costs._network, pairs)
+    emitted = foreseen_memory(network, find_operators(network), get("arm_a53"))
+    assert costs.memory(graph) == emitted.peak
+    assert costs.memory(graph) != costs.memory(original)
 
 
 def point(latency: float, parameters: int, memory: int) -> Point:
