@@ -153,8 +153,8 @@ def direct_seconds(sizes: DenseSizes, machine: Core) -> float:
 
 def seconds(plan: WinogradPlan, machine: Core) -> float:
     """Time of a plan: cycles of the busiest thread, and what does not stay in L2."""
-    waiting = _waiting(_traffic(plan, machine), plan.weight_bytes, machine)
-    return _cycles(plan, machine) / machine.clock_hz + waiting
+    waiting = _waiting(plan_traffic(plan, machine), plan.weight_bytes, machine)
+    return plan_cycles(plan, machine) / machine.clock_hz + waiting
 
 
 def _waiting(traffic: float, weights: float, machine: Core) -> float:
@@ -226,14 +226,15 @@ def _register_block(
     return min(found)[1:]
 
 
-def _cycles(plan: WinogradPlan, machine: Core) -> float:
+def plan_cycles(plan: WinogradPlan, machine: Core) -> float:
+    """Of the busiest thread, with all data in the first cache."""
     form, cores = plan.form, machine.cores
     block = {"ho": 1, "wo": plan.pixels, "co": plan.co}
     matrix = DenseSizes(1, 1, plan.chunk, plan.outputs, plan.inputs)
     product = plan.points * block_cycles(matrix, block, machine)
     word = machine.simd_bits / 8 / machine.load_bytes_per_cycle
     m, size = form.outputs, form.size
-    # The rows of a large tile wait in memory before its columns are transformed.
+    # A large tile does not fit the registers between its rows and columns.
     kept = 1 if m == 2 else 2
     inputs = 2 * size * form.input_operations / machine.fma_per_cycle
     inputs += 2 * kept * size**2 * word
@@ -253,7 +254,7 @@ def _cycles(plan: WinogradPlan, machine: Core) -> float:
     return plan.chunks * (rest * (inputs + outputs) + busy * product)
 
 
-def _traffic(plan: WinogradPlan, machine: Core) -> float:
+def plan_traffic(plan: WinogradPlan, machine: Core) -> float:
     """Bytes that come from behind L2 or go there."""
     form, cores = plan.form, machine.cores
     room = _ROOM * machine.l2_bytes

@@ -41,10 +41,12 @@ class InputTile:
         """Tile ``t`` of the chunk, which is that of row ``i`` and column ``j``."""
         plan, form = self.plan, self.plan.form
         found: list[Any] = []
-        # Rows that wait for the transform of columns.
-        shape = (form.size, form.size, self.width)
-        rows = tirx.decl_buffer(shape, FLOAT, "rows")
-        found.append(AllocBuffer(rows))
+        # Small enough each that LLVM makes registers of them.
+        rows = [
+            tirx.decl_buffer((form.size, self.width), FLOAT, "row")
+            for _ in range(form.size)
+        ]
+        found += [AllocBuffer(row) for row in rows]
         top, left = plan.before
         row = bound(found, "row", i * const(form.outputs) - const(top))
         column = bound(found, "column", j * const(form.outputs) - const(left))
@@ -53,14 +55,12 @@ class InputTile:
             def one(v: Any) -> list[Any]:
                 channel = v * const(self.width)
                 place = (n, row, column, channel)
-                return [
-                    loop(
-                        "r", 0, form.size, lambda r: self._row(rows, r, place, inside)
-                    ),
-                    loop(
-                        "k", 0, form.size, lambda k: self._column(rows, k, t, channel)
-                    ),
-                ]
+                made: list[Any] = []
+                for r in range(form.size):
+                    made += self._row(rows[r], r, place, inside)
+                for k in range(form.size):
+                    made += self._column(rows, k, t, channel)
+                return made
 
             return [loop("v", 0, plan.inputs // self.width, one)]
 
@@ -87,7 +87,7 @@ class InputTile:
         return found
 
     def _row(
-        self, rows: Any, r: Any, place: tuple[Any, Any, Any, Any], inside: range
+        self, kept: Any, r: int, place: tuple[Any, Any, Any, Any], inside: range
     ) -> list[Any]:
         n, row, column, channel = place
         form, width = self.plan.form, self.width
@@ -95,7 +95,7 @@ class InputTile:
         zero = tirx.const(0, FLOAT)
         nothing = tirx.Broadcast(zero, width) if width > 1 else zero
         found: list[Any] = []
-        at = bound(found, "at", row + r)
+        at = bound(found, "at", row + const(r))
         read: list[Any] = []
         values = [nothing] * form.size
         for k in inside:
@@ -104,21 +104,21 @@ class InputTile:
         made = input_transform(form, values, keeper(read))
         outside = []
         for k, value in enumerate(made):
-            index = [r, const(k), lane]
-            read.append(BufferStore(rows, value, index))
-            outside.append(BufferStore(rows, nothing, index))
+            index = [const(k), lane]
+            read.append(BufferStore(kept, value, index))
+            outside.append(BufferStore(kept, nothing, index))
         is_inside = tirx.all(at >= const(0), at < self.x.shape[1])
         always = tirx.const(1, "bool")
         return [*found, cases([(is_inside, read), (always, outside)])]
 
-    def _column(self, rows: Any, k: Any, t: Any, channel: Any) -> list[Any]:
+    def _column(self, rows: list[Any], k: int, t: Any, channel: Any) -> list[Any]:
         form, width = self.plan.form, self.width
         found: list[Any] = []
         values = []
         for r in range(form.size):
-            load = BufferLoad(rows, [const(r), k, vector(const(0), width)])
+            load = BufferLoad(rows[r], [const(k), vector(const(0), width)])
             values.append(bound(found, "row", load))
         for r, value in enumerate(input_transform(form, values, keeper(found))):
-            at = self.scratch.input_at(const(r * form.size) + k, t, channel)
+            at = self.scratch.input_at(const(r * form.size + k), t, channel)
             found.append(BufferStore(self.scratch.inputs, value, [vector(at, width)]))
         return found
