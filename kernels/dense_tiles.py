@@ -23,7 +23,7 @@ _WIDTHS = (1, 2, 3, 4, 6)
 _START = {True: 30.0, False: 12.0}
 _STORE = {True: 5.0, False: 1.5}
 # Share of L2 that holds what is used again.
-_ROOM = 0.85
+_ROOM = 0.6
 # So many register blocks, those of fewest cycles, are compared by their traffic too.
 _COMPARED = 6
 # TVM has a buffer on the stack, where LLVM makes registers of it, below 1024 bytes.
@@ -198,7 +198,8 @@ def traffic(sizes: DenseSizes, plan: DensePlan, machine: Core) -> float:
     outputs = 4 * sizes.rows * sizes.columns * sizes.outputs
     room = _ROOM * machine.l2_bytes
     sharing = min(machine.cores, sizes.batch * chunks) if machine.l2_shared else 1
-    copies = 1 if sizes.is_flat else 2  # the image with its border
+    # The image with its border, or with what the last block reads behind it.
+    copies = 1 if is_read_in_place(sizes, plan.ho * plan.wo) else 2
     held = sharing * (copies * sizes.input_bytes + outputs) / chunks
     # A block's weights are read for each of the chunk's pixel blocks.
     block = 4 * plan.co * sizes.steps / (sizes.taps[0] if plan.by_taps else 1)
@@ -320,4 +321,12 @@ def block_cycles(sizes: DenseSizes, block: Mapping[str, int], machine: Core) -> 
     if count > largest_block(vectors, machine):
         step *= 3  # sums that do not fit the registers
     around = _START[in_order] + _STORE[in_order] * fmas
-    return sizes.batch * channel_blocks * pixel_blocks * (sizes.steps * step + around)
+    blocks = sizes.batch * channel_blocks * pixel_blocks
+    copied = 0.0 if is_read_in_place(sizes, count) else sizes.batch * sizes.input_bytes
+    copied *= 2 / machine.load_bytes_per_cycle
+    return blocks * (sizes.steps * step + around) + copied
+
+
+def is_read_in_place(sizes: DenseSizes, pixels: int) -> bool:
+    """Whether whole blocks of pixels read nothing outside of the image."""
+    return sizes.is_flat and sizes.rows * sizes.columns % pixels == 0
