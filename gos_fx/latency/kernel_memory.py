@@ -6,7 +6,7 @@ Both follow from the plans of the code generator, at the sizes that it takes by 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, gcd, prod
+from math import ceil, prod
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def scratch_bytes(
         machine: with as many cores as threads.
     """
     if isinstance(plan, WinogradPlan):
-        return _winograd(plan, machine)
+        return _winograd(plan, machine.cores)
     if isinstance(plan, DenseForm):
         return _dense(plan, machine.cores)
     return _stages(kernel, types) if plan is None else 0
@@ -95,22 +95,17 @@ def _dense(form: DenseForm, threads: int) -> int:
     return shared + each * (threads if is_parallel else 1)
 
 
-def _winograd(plan: WinogradPlan, machine: Machine) -> int:
+def _winograd(plan: WinogradPlan, cores: int) -> int:
     def matrices(channels: int) -> int:
         between = (plan.points - 1) * _APART
-        return FLOAT_BYTES * (plan.points * plan.chunk * channels + between)
+        return _heap(FLOAT_BYTES * (plan.points * plan.chunk * channels + between))
 
-    inputs, products = _heap(matrices(plan.inputs)), _heap(matrices(plan.group))
-    vector = gcd(plan.inputs, tiles.lanes(machine))
-    rows = _heap(FLOAT_BYTES * plan.form.size**2 * vector)
+    inputs, products = matrices(plan.inputs), matrices(plan.group)
     is_parallel = plan.tiles * plan.points * plan.inputs * plan.outputs >= PARALLEL_WORK
-    threads = machine.cores if is_parallel else 1
+    threads = cores if is_parallel else 1
     if plan.by_chunks:
-        each = inputs + products + rows
-        return each * (threads if plan.chunks > 1 else 1)
-    if plan.groups == 1:
-        return inputs + products + rows * threads
-    return inputs + max(products, rows) * threads
+        return (inputs + products) * (threads if plan.chunks > 1 else 1)
+    return inputs + products * (1 if plan.groups == 1 else threads)
 
 
 def _stages(kernel: Kernel, types: Mapping[str, Type]) -> int:
