@@ -166,8 +166,10 @@ def _dense(
         sizes = replace(sizes, rows=1, columns=sizes.rows * sizes.columns)
     plan = dense_plan(sizes, block, machine)
     dilation = kernel.anchor.attrs.get("dilation", (1, 1))
+    is_steered = any(loop in tiles.REDUCTION_LOOPS for loop, _ in kernel.unroll)
     merged = (
         has_microkernel(plan, machine)
+        and not is_steered
         and sizes.groups == 1
         and (dilation[1] == 1 or sizes.taps[1] == 1)
     )
