@@ -108,7 +108,8 @@ class Constants:
 FITTED = Constants()
 
 # Out-of-order cores as LLVM's models of them have it: what differs was fitted on 33
-# operators for the Snapdragon 845, with a median error of 6 % on 32 others, 90 % within 56 %.
+# operators for the Snapdragon 845, with a median error of 6 % on 32 others, and 90 %
+# within 56 %.
 OUT_OF_ORDER = replace(
     FITTED,
     scale=0.594,
