@@ -27,8 +27,9 @@ from gos_fx.latency.constants import FITTED, OUT_OF_ORDER, Constants
 
 TARGET = "arm_a53"
 _LINES = ("cache_from", "cache_to", "kernel_lines")
-# Fitted by another script, or measured on the fit itself.
+# Set by hand, or measured on the fit itself.
 _OTHERS = (
+    "workspace",
     "crowded",
     "runtime_cycles",
     "runtime_lines",
@@ -44,7 +45,6 @@ OUT_OF_ORDER_TARGET = "snapdragon_845"
 _OUT_OF_ORDER = (
     "scale",
     "overlap",
-    "number",
     "spill",
     "window_overlap",
     "store",

@@ -66,7 +66,7 @@ def block_cycles(form: DenseForm, machine: Machine, c: Constants) -> float:
     if form.calls:
         vectors = plan.co // lanes
         block = STEPS * vectors * pixels / bound(vectors, pixels)
-        around = c.block + c.clear * vectors * pixels * (form.calls > 1)
+        around = c.block
         if plan.by_taps:
             around += c.kept * vectors * pixels * form.calls
         tail = c.tail if form.run % STEPS else 0.0
@@ -75,7 +75,7 @@ def block_cycles(form: DenseForm, machine: Machine, c: Constants) -> float:
     width = gcd(plan.co, lanes)
     vectors = plan.co // width
     steps = form.sizes.inputs * prod(form.sizes.taps)
-    around = c.block + c.clear * vectors * pixels
+    around = c.block
     if plan.by_taps:
         around += c.kept * vectors * pixels * form.sizes.taps[0]
     step = step_cycles(vectors, pixels, width, machine, c)
@@ -94,10 +94,10 @@ def step_cycles(
     word = vector_words(machine, width)
     latency = c.chain * machine.fma_latency_cycles
     if machine.in_order:
-        step = max(c.product * products + c.number * pixels, latency)
+        step = max(c.product * products, latency)
     else:
         issue = products / machine.fma_per_cycle
-        loads = vectors * word + c.number * pixels
+        loads = vectors * word
         step = max(issue, loads, latency) + c.overlap * min(issue, loads)
         step = max(step, issue / c.scale)  # as many FMAs as there can be
     live = products + 2 * vectors + 4

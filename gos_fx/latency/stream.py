@@ -139,8 +139,7 @@ class _Stream:
             reads = 1 + reads - len(anchor.operands)
         channels = sum(self.types[x].rank == 1 for x in self.kernel.inputs)
         channels = channels if of.rank > 1 else 0
-        vector = c.stream_load * (reads - channels) + c.channel * channels
-        vector += c.stream_store + each
+        vector = c.stream_load * (reads - channels) + c.stream_store + each
         widest = VECTORS
         if anchor.opcode in _MOVES and anchor.opcode != "concat":
             widest = 1
@@ -218,7 +217,7 @@ class _Stream:
 
     def _by_stages(self, of: Type, at: int) -> list[Loop]:
         """Softmax as the plain schedule has it: each stage over the whole map."""
-        power = prod(tiles.concrete(of)) * (self.c.element + self.c.exp / 4)
+        power = prod(tiles.concrete(of)) * self.c.exp / self.machine.lanes
         middle = Loop(power, self._stage(of, at).parts)
         after = self.c.div + self._after()
         return [self._stage(of, at), middle, self._stage(of, at), self._tiled(after)]
@@ -232,8 +231,7 @@ class _Stream:
         if len(stays) > 1:
             width = _width(source[stays[-1]], 2 * self.machine.lanes)
         parts = points // source[at] // width if points >= PARALLEL_WORK else 1
-        step = c.reduce_step + c.reduce_lane * width
-        return Loop(points // width * step, parts)
+        return Loop(points * c.reduce_lane, parts)
 
     def _tiled(self, each: float) -> Loop:
         """The tile's loops in one iteration of the others, in the order of memory."""
@@ -257,7 +255,7 @@ class _Stream:
             vector = c.stream_load * len(kernel.inputs) + c.stream_store + each
             return Loop(self._row(blocks, vector), parts)
         if size > MAX_VECTOR or extents[names[-1]] % size or size == 1:
-            body = inner * (c.element + c.scalar * each)
+            body = inner * c.scalar * each
         else:
             moved = c.stream_load * len(kernel.inputs) + c.stream_store
             body = inner // size * (c.tile_row + ceil(size / lanes) * (moved + each))

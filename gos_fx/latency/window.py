@@ -65,17 +65,15 @@ def window_work(
     chains = rows.block * columns.block * wide * machine.fma_latency_cycles**-1
     if plan.loops and chains < 1.0 / machine.fma_per_cycle:
         issue /= chains
-    sums = max(issue, loaded) + overlap * min(issue, loaded) + c.window_turn * turns
+    sums = max(issue, loaded) + overlap * min(issue, loaded)
     sums = plan.per_group * sums + c.window_tile * tiles
     store = c.store + epilogue
-    if kernel.anchor.opcode == "avg_pool":
-        store += c.average if plan.loops else c.simple
     results = outputs * (plan.width * c.gather if scattered else wide * store)
     vectors = plan.batch * plan.vectors
     parts = plan.batch * rows.blocks * plan.chunks
     if prod(extents(kernel, types).values()) < PARALLEL_WORK:
         parts = 1
-    cycles = vectors * (sums + results + c.window_row * rows.blocks)
+    cycles = vectors * (sums + results)
     threads = min(machine.cores, parts)
     again = _again(plan, machine, threads, c)
     return Work((Loop(cycles, parts),), _stages(kernel, types, machine), again)

@@ -11,7 +11,7 @@ from gos_fx.kernels.microkernels import STEPS, bound
 from gos_fx.kernels.tiles import concrete
 from gos_fx.kernels.winograd_tiles import WinogradPlan
 from gos_fx.latency.constants import Constants
-from gos_fx.latency.dense import PARALLEL_WORK, step_cycles, vector_words
+from gos_fx.latency.dense import PARALLEL_WORK, step_cycles
 from gos_fx.latency.lines import gone
 from gos_fx.latency.work import FLOAT_BYTES, Loop, Stage, Sweep, Work
 from gos_fx.targets.target import Machine
@@ -34,14 +34,9 @@ def winograd_work(
     form, size = plan.form, plan.form.size
     tiles = plan.chunks * plan.chunk
     passes = ceil(plan.groups / (plan.block // plan.group)) if plan.by_chunks else 1
-    # The rows of a large tile wait in memory before its columns are transformed.
-    kept = 1 if form.outputs == 2 else 2
-    load = vector_words(machine)
     before = c.winograd_add * 2 * size * form.input_operations
-    before += c.winograd_word * 2 * kept * size**2 * load + c.winograd_tile
     before *= passes * tiles * _vectors(plan.inputs, machine)
     after = c.winograd_add * (size + form.outputs) * form.output_operations
-    after += c.winograd_word * size**2 * load + c.winograd_tile
     after += form.outputs**2 * (c.store + epilogue)
     after *= tiles * _vectors(plan.outputs, machine)
     count = plan.chunks * plan.points * ceil(plan.chunk / plan.pixels)
