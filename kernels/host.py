@@ -21,6 +21,7 @@ from gos_fx.kernels.package import Package
 # What TVM's generated code assumes of every tensor's address.
 ALIGNMENT = 64
 _BIG_CORES = 1  # tvm's AffinityMode
+_ONE_CORE_PER_THREAD = -2  # tvm's AffinityMode kSpecifyOneCorePerThread
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ class HostModule:
     _threads_now: int | None = None
 
     def __init__(self, library: Path, threads: int) -> None:
-        # Else TVM ties this thread, and with it torch's later ones, to one core.
-        os.environ.setdefault("TVM_BIND_THREADS", "0")
+        os.environ.setdefault("TVM_BIND_THREADS", "1")
         import tvm
         from tvm.runtime.vm import VirtualMachine
 
@@ -96,7 +96,16 @@ class HostModule:
             import tvm
 
             configure = tvm.get_global_func("runtime.config_threadpool")
-            configure(_BIG_CORES, self.threads)
+            # A core for each: else a waiting thread shares one with the one it waits for.
+            # This thread, and with it torch's later ones, must not stay on one core.
+            mine = os.sched_getaffinity(0)
+            cores = sorted(mine)
+            if self.threads > len(cores):
+                configure(_BIG_CORES, self.threads)
+            else:
+                names = [str(core) for core in cores[: self.threads]]
+                configure(_ONE_CORE_PER_THREAD, self.threads, names)
+            os.sched_setaffinity(0, mine)
             HostModule._threads_now = self.threads
 
 
