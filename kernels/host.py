@@ -96,7 +96,7 @@ class HostModule:
             import tvm
 
             configure = tvm.get_global_func("runtime.config_threadpool")
-            # A core for each: else a waiting thread shares one with the one it waits for.
+            # A core for each: else one that waits shares that of the one it waits for.
             # This thread, and with it torch's later ones, must not stay on one core.
             mine = os.sched_getaffinity(0)
             cores = sorted(mine)
