@@ -266,7 +266,6 @@ def test_one_name_or_type_need_not_be_a_list(net: nn.Module, only: Any) -> None:
     assert [entry["operators"] for entry in tried.gos.history] == [["conv"]]
     tried = gos_fx.optimize(net, "arm_a53", exclude=only, **options)
     assert ["conv"] not in [entry["operators"] for entry in tried.gos.history]
-    assert tried.gos.history
 
 
 @pytest.mark.parametrize(

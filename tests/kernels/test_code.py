@@ -102,8 +102,9 @@ def test_no_spills_in_the_inner_loop_on_arm(options):
     assert not [x for x in body if re.search(r"\bq\d+.*\[sp", x)]
     by_lane = [x for x in body if re.search(r"fmla.*\.s\[\d\]", x)]
     assert len(by_lane) >= count["fmla"] // 2
-    # The rest goes beside the multiply-adds, but for a cycle for each vector loaded.
-    assert count["fmla"] >= 0.74 * block_cycles(body)
+    # Two insertions make a vector, in a cycle that has no multiply-add; nothing else
+    # takes one.
+    assert block_cycles(body) <= 1.1 * (count["fmla"] + count["mov"] / 2)
 
 
 def test_activations_call_no_library_function():

@@ -137,7 +137,8 @@ def test_parallel_loops_divide(package):
     assert [w.function for w in one] == [w.function for w in four]
     for before, after in zip(one[:-1], four[:-1], strict=True):
         if before.parallel > 1e5:
-            assert 3 < before.parallel / after.parallel < 4.05
+            whole = (before.serial + before.parallel, after.serial + after.parallel)
+            assert 3 < whole[0] / whole[1] < 4.05
         # Waking the threads takes some thousand cycles.
         assert -100 <= after.serial - before.serial < 6000
     assert sum(w.lines for w in four) == pytest.approx(
@@ -175,7 +176,9 @@ def test_an_operator_alone_finds_its_weights_in_dram():
     target = get("arm_a53")
     text = CONVOLUTION.replace("[32, 16, 3, 3]", "[512, 256, 3, 3]")
     text = text.replace("weight[32]", "weight[512]").replace("28, 28", "7, 7")
-    text = text.replace("[1, 16", "[1, 256").replace("[1, 32", "[1, 512")
+    text = text.replace("[1, 16, 7, 7", "[1, 256, 14, 14").replace("[1, 32", "[1, 512")
+    # Not a Winograd convolution, whose weights are larger.
+    text = text.replace("stride=(1, 1)", "stride=(2, 2)")
     with tempfile.TemporaryDirectory() as folder:
         package = package_operator(parse(text), target, Path(folder), 1)
         (kernel, *_, runtime) = emulator.measure(package, alone=True)
@@ -205,7 +208,8 @@ def test_operator_is_measured_once():
     source = open_source("emulator", get("arm_a53"), 1)
     graph = parse(CONVOLUTION)
     found = source.operator(graph)
-    assert found.seconds > 32 * 16 * 9 * 28 * 28 / 4 / 1.2e9
+    # Vectors of four, and at most a fourth of the multiplications by Winograd's F(4x4).
+    assert found.seconds > 32 * 16 * 9 * 28 * 28 / 4 / 4 / 1.2e9
     assert source.operator(graph) is found
 
 
