@@ -61,7 +61,7 @@ class Worker:
             self._answer()
             self._stop()
             self.error = max_abs_error(output, case / "expected.npy")
-        except BaseException:
+        except BaseException:  # also Ctrl-C: no worker may stay behind
             self.close()
             raise
 

@@ -104,7 +104,8 @@ def test_no_spills_in_the_inner_loop_on_arm(options):
     assert len(by_lane) >= count["fmla"] // 2
     # Two insertions make a vector, in a cycle that has no multiply-add; nothing else
     # takes one.
-    assert block_cycles(body) <= 1.1 * (count["fmla"] + count["mov"] / 2)
+    slack = 1.03 if count["fmla"] > 32 else 1.1  # too few to hide every load behind
+    assert block_cycles(body) <= slack * (count["fmla"] + count["mov"] / 2)
 
 
 def test_activations_call_no_library_function():
