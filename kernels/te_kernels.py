@@ -71,6 +71,12 @@ def rsqrt(x: Tensor, *, name: str) -> Tensor:
 
 
 @_kernel_opcode
+def reciprocal(x: Tensor, *, scale: float, name: str) -> Tensor:
+    """scale / x"""
+    return pointwise(name, lambda v: const(scale, x) / v, x)
+
+
+@_kernel_opcode
 def erf(x: Tensor, *, name: str) -> Tensor:
     """2 / sqrt(pi) times the integral of e^-t^2 from 0 to x"""
     return pointwise(name, for_dtype(x, elementary.erf, tirx.erf), x)

@@ -3,11 +3,13 @@
 from gos_fx.instructions import (
     activation,
     aggregation,
+    bundles,
     convolution,
     elementwise,
     linalg,
     pooling,
     projections,
+    recurrence,
     schedule,
     shape,
 )
@@ -15,11 +17,13 @@ from gos_fx.instructions import (
 __all__ = [
     "activation",
     "aggregation",
+    "bundles",
     "convolution",
     "elementwise",
     "linalg",
     "pooling",
     "projections",
+    "recurrence",
     "schedule",
     "shape",
 ]

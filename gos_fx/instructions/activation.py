@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gos_fx.ir.opcode import Attribute, instruction
+from gos_fx.ir.attribute import Attribute
+from gos_fx.ir.opcode import instruction
 from gos_fx.ir.types import AXES, axis_index
 
 # 0.01 and 0.03 are the slopes of the paper's Table 3.

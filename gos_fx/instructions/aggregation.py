@@ -11,8 +11,9 @@ from torch import Tensor
 
 from gos_fx.errors import VerifyError
 from gos_fx.instructions.broadcasting import aligned
+from gos_fx.ir.attribute import Attribute
 from gos_fx.ir.dim import Dim, combine
-from gos_fx.ir.opcode import Attribute, broadcast, instruction
+from gos_fx.ir.opcode import broadcast, instruction
 from gos_fx.ir.types import Type, axis_index
 
 _AXIS = {"axis": Attribute("axis", "")}
@@ -46,7 +47,8 @@ def _over(
     if axis:
         (x,) = values
         return along(x, axis_index(axis, x.dim()))
-    return reduce(pair, aligned(*values))
+    total: Tensor = reduce(pair, aligned(*values))
+    return total
 
 
 _AGGREGATION: dict[str, Any] = {

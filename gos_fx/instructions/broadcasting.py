@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from gos_fx.ir.types import channel_axis
@@ -16,7 +18,9 @@ def along_channels(x: Tensor, like: Tensor) -> Tensor:
     return x.view(shape)
 
 
-def aligned(*values: Tensor) -> list[Tensor]:
-    """The values, each viewed so that torch broadcasts it to the largest."""
-    largest = max(values, key=lambda v: v.dim())
-    return [along_channels(v, largest) for v in values]
+def aligned(*values: Any) -> list[Any]:
+    """The values, each viewed so that torch broadcasts it to the largest; numbers as
+    they are."""
+    tensors = [v for v in values if not isinstance(v, float)]
+    largest = max(tensors, key=lambda v: v.dim())
+    return [v if isinstance(v, float) else along_channels(v, largest) for v in values]

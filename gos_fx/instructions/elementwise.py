@@ -1,4 +1,5 @@
-"""Element-wise arithmetic: Table 1's matrix addition, Hadamard product, square root."""
+"""Numbers, and element-wise arithmetic: Table 1's matrix addition, Hadamard product,
+square root."""
 
 from __future__ import annotations
 
@@ -6,7 +7,20 @@ import torch
 from torch import Tensor
 
 from gos_fx.instructions.broadcasting import aligned
+from gos_fx.ir.attribute import Attribute
 from gos_fx.ir.opcode import instruction
+
+
+@instruction(
+    category="structure",
+    attributes={"value": Attribute("real", 0.0)},
+    shape=lambda *, value: (),
+    flops=lambda out, **_: 0,
+    table1=False,
+)
+def scalar(*, value: float) -> float:
+    """y = value: a number that is known when the graph is written"""
+    return value
 
 
 @instruction(category="linear algebra")

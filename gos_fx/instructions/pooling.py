@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gos_fx.errors import VerifyError
+from gos_fx.ir.attribute import Attribute
 from gos_fx.ir.dim import Dim, product
-from gos_fx.ir.opcode import Attribute, instruction, windowed_extent
+from gos_fx.ir.opcode import instruction, windowed_extent
 from gos_fx.ir.types import Type
 
 _KERNELS = ((2, 2), (3, 3))

@@ -47,7 +47,8 @@ class Builder:
         """:meth:`emit` for attributes of any name."""
         declaration, attributes = OPCODES[opcode], dict(attributes)
         for key, attribute in declaration.attributes.items():
-            if not attribute.solved and attribute.default is not None:
+            filled = not (attribute.solved or attribute.optional)
+            if filled and attribute.default is not None:
                 attributes.setdefault(key, attribute.default)
         for operand in operands:
             if operand not in self.types:
@@ -64,10 +65,9 @@ class Builder:
         return name
 
     def build(self, output: str) -> Graph:
-        """The frozen graph, nodes renumbered v0, v1, ..."""
-        return Graph(
-            self.name, tuple(self._inputs), tuple(self._nodes), output
-        ).renumbered()
+        """The frozen graph, maps before weights, nodes renumbered v0, v1, ..."""
+        inputs = sorted(self._inputs, key=lambda value: value.type.role != "map")
+        return Graph(self.name, tuple(inputs), tuple(self._nodes), output).renumbered()
 
     def _fresh(self) -> str:
         index = len(self._nodes)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from gos_fx.ir.graph import Graph, Node
+from gos_fx.ir.immediates import inline_scalars
 from gos_fx.ir.network import Network
+from gos_fx.ir.opcode import OPCODES
 
 SCHEDULE = ("tile", "unroll")
 AGGREGATIONS = ("sum", "mean", "weighted_mean")
@@ -20,9 +22,10 @@ AGGREGATIONS = ("sum", "mean", "weighted_mean")
 VIEW, ALIAS = "view", "alias"
 _ELEMENTWISE = frozenset(
     (
-        *("add", "sub", "hadamard", "div", "sqrt", "exp", "relu", "sigmoid", "tanh"),
+        *("add", "sub", "hadamard", "div", "sqrt", "exp", "erf", "relu", "sigmoid"),
+        *("tanh", "chain_rule"),
         # known to the code generator alone
-        *("clip", "affine", "erf", "gelu", "silu", "absolute", "rsqrt"),
+        *("clip", "affine", "gelu", "silu", "absolute", "rsqrt", "reciprocal"),
     )
 )
 # What nothing is fused behind: results that are not one element after the other.
@@ -68,6 +71,12 @@ def aggregates_channels(node: Node, maps: Node) -> bool:
     )
 
 
+def _ends(node: Node) -> bool:
+    """Whether nothing is fused behind an instruction."""
+    declaration = OPCODES.find(node.opcode)
+    return node.opcode in _BARRIERS or (declaration is not None and declaration.opaque)
+
+
 def is_elementwise(node: Node) -> bool:
     return node.opcode in _ELEMENTWISE or (
         node.opcode in ("sum", "mean", "max", "min") and not node.attr("axis")
@@ -87,6 +96,8 @@ def partition(graph: Graph | Network) -> tuple[Kernel, ...]:
 
 class _Partition:
     def __init__(self, graph: Graph | Network) -> None:
+        outputs = graph.outputs if isinstance(graph, Network) else (graph.output,)
+        graph = replace(graph, nodes=inline_scalars(graph.nodes, outputs))
         self.graph = graph
         self.aliases = {
             node.name: node.operands[0]
@@ -101,7 +112,6 @@ class _Partition:
         for node in nodes:
             for name in {self.resolve(operand) for operand in node.operands}:
                 self.users[name].append(node)
-        outputs = graph.outputs if isinstance(graph, Network) else (graph.output,)
         self.outputs = {self.resolve(name) for name in outputs}
         self.ready = {value.name for value in graph.inputs}
 
@@ -134,7 +144,7 @@ class _Partition:
             ):
                 members.append(node)
         copies = 1
-        while members[-1].opcode not in _BARRIERS:
+        while not _ends(members[-1]):
             more = self._epilogue(members[-1])
             copies *= self._reads([members[-1], *more[:-1]], more)
             if not more or copies > _MOST_COPIES:
@@ -216,8 +226,3 @@ class _Partition:
             tile=tuple(sorted(tile.items())),
             unroll=tuple(sorted(unroll.items())),
         )
-
-
-def _is_like(node: Node, other: Node) -> bool:
-    ours, theirs = node.type, other.type
-    return ours.shape == theirs.shape and ours.role == theirs.role

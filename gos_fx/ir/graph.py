@@ -97,7 +97,18 @@ class Graph:
 
     @cached_property
     def symbols(self) -> frozenset[str]:
-        return frozenset().union(*(t.symbols for t in self.types.values()))
+        found = frozenset().union(*(t.symbols for t in self.types.values()))
+        return found.union(*(body.symbols for body in self.bodies))
+
+    @property
+    def bodies(self) -> tuple[Graph, ...]:
+        """The graphs that its scans repeat."""
+        return tuple(
+            value
+            for node in self.nodes
+            for _, value in node.attributes
+            if isinstance(value, Graph)
+        )
 
     @property
     def is_concrete(self) -> bool:
@@ -125,8 +136,12 @@ class Graph:
             operands = tuple(renamed.get(name, name) for name in node.operands)
             if node.declaration.schedule:
                 renamed[node.name] = operands[0]
-            else:
-                nodes.append(replace(node, operands=operands))
+                continue
+            attributes = tuple(
+                (key, value.without_schedule() if isinstance(value, Graph) else value)
+                for key, value in node.attributes
+            )
+            nodes.append(replace(node, operands=operands, attributes=attributes))
         output = renamed.get(self.output, self.output)
         return Graph(self.name, self.inputs, tuple(nodes), output).renumbered()
 
@@ -166,13 +181,16 @@ class Graph:
         return Graph(self.name, inputs, tuple(nodes), self.output)
 
     def _check_sizes(self, name: str, found: Type) -> None:
-        bad = [d for d in found.shape if not isinstance(d, int) or d < 1]
+        sizes = [dim for value in found.values for dim in value.shape]
+        bad = [d for d in sizes if not isinstance(d, int) or d < 1]
         if bad:
             raise VerifyError(f"size {bad[0]} of {name}: {found}", where=self.name)
 
 
 def substitute_attribute(value: Any, bindings: Mapping[str, Dim]) -> Any:
-    """An attribute value with its symbols bound."""
+    """An attribute value with its symbols bound; the body of a scan at its site."""
+    if isinstance(value, Graph):
+        return value.instantiate(bindings)  # type: ignore[arg-type]
     if isinstance(value, tuple):
         return tuple(substitute_attribute(item, bindings) for item in value)
     return substitute(value, bindings) if isinstance(value, Expr) else value
@@ -200,12 +218,16 @@ def _instantiate_node(
     if node.declaration.schedule:
         attributes = {k: max(1, v) for k, v in attributes.items()}
     inferred = node.declaration.infer(operand_types, attributes)
-    if inferred.shape != result.shape:
+    if not _same_shapes(inferred, result):
         raise VerifyError(
             f"{node.opcode} gives {inferred} where the template says {result}",
             where=node.name,
         )
     return replace(node, attributes=tuple(attributes.items()), type=result)
+
+
+def _same_shapes(a: Type, b: Type) -> bool:
+    return [v.shape for v in a.values] == [v.shape for v in b.values]
 
 
 def solve_padding(

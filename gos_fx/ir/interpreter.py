@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +16,11 @@ from gos_fx.ir.graph import Graph, Node
 MATERIALISE_BYTES = 256 << 20
 
 
-def evaluate(graph: Graph, values: Mapping[str, Tensor]) -> Tensor:
-    """Output of a concrete graph for tensors by input name.
+def evaluate(graph: Graph, values: Mapping[str, Tensor]) -> Any:
+    """Output of a concrete graph for tensors by input name: a tensor, or a tuple of
+    them where the output is a bundle.
 
+    Scalars are numbers of Python, so that nothing is rounded before it meets a tensor.
     A cross-correlation whose only reader sums, averages or weighs its maps over the
     input channels is one convolution; its maps are never stored.
 
@@ -25,7 +28,7 @@ def evaluate(graph: Graph, values: Mapping[str, Tensor]) -> Tensor:
         VerifyError: an input is missing, or another aggregation would store more than
             ``MATERIALISE_BYTES``.
     """
-    environment = {}
+    environment: dict[str, Any] = {}
     for declared in graph.inputs:
         if declared.name not in values:
             raise VerifyError(f"no value for input {declared.name}", graph.name)
@@ -80,7 +83,9 @@ def _is_biased(graph: Graph, node: Node) -> bool:
     )
 
 
-def _run(graph: Graph, node: Node, environment: dict[str, Tensor]) -> Tensor:
+def _run(graph: Graph, node: Node, environment: dict[str, Any]) -> Any:
+    if not node.operands:
+        return _create(graph, node, environment)
     first = graph.by_name.get(node.operands[0])
     if first is not None and _is_biased(graph, first):
         maps = graph.by_name[first.operands[0]]
@@ -92,8 +97,18 @@ def _run(graph: Graph, node: Node, environment: dict[str, Tensor]) -> Tensor:
     if node.opcode == "cross_correlation":
         _check_size(node)
     operands = [environment[name] for name in node.operands]
-    result: Tensor = node.declaration.reference(*operands, **node.attrs)
-    return result
+    if all(isinstance(operand, float) for operand in operands):
+        operands = [torch.tensor(o, dtype=torch.float64) for o in operands]
+    return node.declaration.reference(*operands, **node.attrs)
+
+
+def _create(graph: Graph, node: Node, environment: dict[str, Any]) -> Any:
+    """What depends on no operand is made where, and of the type of which, the first
+    input is."""
+    reference = node.declaration.reference
+    if not node.declaration.like:
+        return reference(**node.attrs)
+    return reference(**node.attrs, like=environment[graph.inputs[0].name])
 
 
 def _check_size(node: Node) -> None:
@@ -107,7 +122,10 @@ def _check_size(node: Node) -> None:
         )
 
 
-def output_like(graph: Graph, like: Tensor) -> Tensor:
-    """An empty tensor of the output's shape on the device of ``like``."""
-    shape = [int(dim) for dim in graph.result.shape if isinstance(dim, int)]
-    return torch.empty(shape, dtype=like.dtype, device=like.device)
+def outputs_like(graph: Graph, like: Tensor) -> list[Tensor]:
+    """Empty tensors of the shape of the output, or of its parts, where ``like`` is."""
+    shapes = [
+        [int(dim) for dim in value.shape if isinstance(dim, int)]
+        for value in graph.result.values
+    ]
+    return [torch.empty(s, dtype=like.dtype, device=like.device) for s in shapes]

@@ -11,7 +11,7 @@ from gos_fx.ir.dim import dim_of
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.opcode import OPCODES
 from gos_fx.ir.projection import PROJECTIONS, Projection
-from gos_fx.ir.types import ROLES, Type
+from gos_fx.ir.types import DTYPES, ROLES, Type, bundle
 
 
 def parse(text: str) -> Graph:
@@ -50,10 +50,13 @@ def _graph(function: ast.FunctionDef) -> Graph:
         init = None if default is None else _projection(default)
         builder.input(argument.arg, _type(argument.annotation), init)
     *statements, last = function.body
+    bodies: dict[str, Graph] = {}
     for statement in statements:
         match statement:
+            case ast.FunctionDef(name=name) as body if name not in bodies:
+                bodies[name] = _graph(body)
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
-                _instruction(builder, name, call)
+                _instruction(builder, name, call, bodies)
             case _:
                 raise _error("expected an instruction", statement)
     match last:
@@ -71,7 +74,9 @@ def _graph(function: ast.FunctionDef) -> Graph:
     return graph
 
 
-def _instruction(builder: Builder, name: str, call: ast.Call) -> None:
+def _instruction(
+    builder: Builder, name: str, call: ast.Call, bodies: dict[str, Graph]
+) -> None:
     match call:
         case ast.Call(func=ast.Name(id=opcode)) if opcode in OPCODES:
             pass
@@ -86,20 +91,36 @@ def _instruction(builder: Builder, name: str, call: ast.Call) -> None:
     for keyword in call.keywords:
         if keyword.arg is None:
             raise _error("attributes are written out", call)
-        attributes[keyword.arg] = _literal(keyword.value)
+        match keyword.value:
+            case ast.Name(id=body) if _takes_graph(opcode, keyword.arg):
+                if body not in bodies:
+                    raise _error("there is no body of this name", keyword.value)
+                attributes[keyword.arg] = bodies[body]
+            case _:
+                attributes[keyword.arg] = _literal(keyword.value)
     builder.append(opcode, operands, attributes, name)
+
+
+def _takes_graph(opcode: str, key: str) -> bool:
+    attribute = OPCODES[opcode].attributes.get(key)
+    return attribute is not None and attribute.kind == "graph"
 
 
 def _type(node: ast.expr | None) -> Type:
     match node:
+        case ast.Tuple(elts=[_, *_] as parts):
+            return bundle([_type(part) for part in parts])
         case ast.Subscript(value=ast.Name(id=role), slice=index) if role in ROLES:
             items = list(index.elts) if isinstance(index, ast.Tuple) else [index]
         case _:
-            raise ParseError("expected map[...], weight[...] or constant[...]")
+            expected = ", ".join(f"{role}[...]" for role in ROLES)
+            raise ParseError(f"expected one of {expected}, or several in brackets")
     dtype = "float32"
     match items:
-        case [*_, ast.Name(id="float16" | "float64" | "int64" as dtype)]:
-            items = items[:-1]
+        case [*_, ast.Name(id=name)] if name in DTYPES:
+            dtype, items = name, items[:-1]
+    if items and isinstance(items[0], ast.Tuple) and not items[0].elts:
+        items = items[1:]  # role[()]: a value without axes
     return Type(role, tuple(dim_of(item) for item in items), dtype)
 
 

@@ -18,7 +18,11 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
         "name": graph.name,
         "inputs": [[v.name, _type_to_json(v.type)] for v in graph.inputs],
         "nodes": [
-            [n.name, n.opcode, n.operands, n.attributes, _type_to_json(n.type)]
+            [
+                *(n.name, n.opcode, n.operands),
+                [[key, _attribute_to_json(value)] for key, value in n.attributes],
+                _type_to_json(n.type),
+            ]
             for n in graph.nodes
         ],
         "output": graph.output,
@@ -31,7 +35,7 @@ def graph_from_json(data: Any) -> Graph:
         data["name"],
         tuple(Input(name, _type(type)) for name, type in data["inputs"]),
         tuple(
-            Node(name, opcode, tuple(operands), _tuples(attributes), _type(type))
+            Node(name, opcode, tuple(operands), _attributes(attributes), _type(type))
             for name, opcode, operands, attributes, type in data["nodes"]
         ),
         data["output"],
@@ -39,14 +43,25 @@ def graph_from_json(data: Any) -> Graph:
 
 
 def _type_to_json(value: Type) -> list[Any]:
-    return [value.role, value.shape, value.dtype]
+    parts = [_type_to_json(part) for part in value.parts]
+    return [value.role, value.shape, value.dtype, parts]
 
 
 def _type(data: Any) -> Type:
-    role, shape, dtype = data
-    return Type(role, tuple(shape), dtype)
+    role, shape, dtype, parts = data
+    return Type(role, tuple(shape), dtype, tuple(_type(part) for part in parts))
 
 
-def _tuples(value: Any) -> Any:
+def _attribute_to_json(value: Any) -> Any:
+    return {"body": graph_to_json(value)} if isinstance(value, Graph) else value
+
+
+def _attributes(data: Any) -> Any:
+    return tuple((key, _attribute(value)) for key, value in data)
+
+
+def _attribute(value: Any) -> Any:
     """JSON knows no tuples, attributes no lists."""
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+    if isinstance(value, dict):
+        return graph_from_json(value["body"])
+    return tuple(map(_attribute, value)) if isinstance(value, list | tuple) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import Any
 
 from gos_fx.ir.graph import Graph, Input
@@ -11,17 +12,45 @@ def print_graph(graph: Graph) -> str:
     """One ``def`` per graph: feature maps, behind the star weights, then instructions.
 
     A weight's default is its projection; without one it is the original operator's.
+    The body of a scan is a nested ``def``.
     """
+    return _print(graph, graph.name)
+
+
+def _print(graph: Graph, name: str) -> str:
     maps = [_input(value) for value in graph.maps]
     weights = [_input(value) for value in graph.weights]
     inputs = ", ".join([*maps, *(["*", *weights] if weights else [])])
-    lines = [f"def {graph.name}({inputs}) -> {graph.result}:"]
+    lines = [f"def {name}({inputs}) -> {graph.result}:"]
+    bodies = body_names(graph)
+    for body, its_name in bodies.items():
+        lines.append(indent(_print(body, its_name), "    "))
     for node in graph.nodes:
         arguments = [*node.operands]
-        arguments += [f"{key}={_literal(value)}" for key, value in node.attributes]
+        for key, value in node.attributes:
+            text = bodies[value] if isinstance(value, Graph) else _literal(value)
+            arguments.append(f"{key}={text}")
         lines.append(f"    {node.name} = {node.opcode}({', '.join(arguments)})")
     lines.append(f"    return {graph.output}")
     return "\n".join(lines)
+
+
+def body_names(graph: Graph) -> dict[Graph, str]:
+    """Bodies of scans under the names by which the text calls them.
+
+    Values and earlier bodies keep their names; a body called like one gets a number.
+    """
+    taken = set(graph.types)
+    names: dict[Graph, str] = {}
+    for body in graph.bodies:
+        if body in names:
+            continue
+        name, index = body.name, 1
+        while name in taken:
+            name, index = f"{body.name}_{index}", index + 1
+        names[body] = name
+        taken.add(name)
+    return names
 
 
 def _input(value: Input) -> str:

@@ -30,6 +30,8 @@ def verify(graph: Graph) -> Graph:
     _check_ssa(graph)
     _check_reach(graph)
     _check_schedule(graph)
+    for body in graph.bodies:
+        verify(body)
     return graph
 
 
@@ -59,15 +61,23 @@ def check_bounds(graph: Graph, bounds: Bounds, original: Graph | None = None) ->
     Raises:
         VerifyError: with the counts.
     """
-    nodes, edges = count(graph)
-    allowed = (bounds.nodes, bounds.edges)
-    if original is not None:
-        before = count(original)
-        allowed = (max(allowed[0], before[0]), max(allowed[1], before[1]))
-    if nodes > allowed[0]:
-        raise VerifyError(f"{nodes} instructions, at most {allowed[0]}", graph.name)
-    if edges > allowed[1]:
-        raise VerifyError(f"{edges} edges, at most {allowed[1]}", graph.name)
+    before = [] if original is None else [count(g) for g in _with_bodies(original)]
+    allowed_nodes = max([bounds.nodes, *(nodes for nodes, _ in before)])
+    allowed_edges = max([bounds.edges, *(edges for _, edges in before)])
+    for part in _with_bodies(graph):
+        nodes, edges = count(part)
+        if nodes > allowed_nodes:
+            raise VerifyError(
+                f"{nodes} instructions, at most {allowed_nodes}", part.name
+            )
+        if edges > allowed_edges:
+            raise VerifyError(f"{edges} edges, at most {allowed_edges}", part.name)
+
+
+def _with_bodies(graph: Graph) -> list[Graph]:
+    """The graph and the bodies of its scans, each of which has the bounds to itself."""
+    inner = [part for body in graph.bodies for part in _with_bodies(body)]
+    return [graph, *inner]
 
 
 def _check_ssa(graph: Graph) -> None:
