@@ -28,8 +28,10 @@ _ELEMENTWISE = frozenset(
         *("clip", "affine", "gelu", "silu", "absolute", "rsqrt", "reciprocal"),
     )
 )
+# Anchors of kernels that are another view of what is there.
+NO_CODE = ("reshape", ALIAS, "result", "bundle")
 # What nothing is fused behind: results that are not one element after the other.
-_BARRIERS = ("cross_correlation", "reshape", "transpose", "move", ALIAS)
+_BARRIERS = ("cross_correlation", "transpose", "move", *NO_CODE)
 # An epilogue that leaves several values open for longer than this is not looked for.
 _LOOK_AHEAD = 16
 # The code generator writes a value once for each time that it is read; so many are

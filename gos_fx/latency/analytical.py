@@ -14,7 +14,7 @@ from typing import Any
 from torch import fx
 
 from gos_fx.errors import BadOption
-from gos_fx.ir.fusion import ALIAS, Kernel, partition
+from gos_fx.ir.fusion import NO_CODE, Kernel, partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.network import Network
 from gos_fx.kernels.layout import Layout
@@ -205,7 +205,7 @@ class AnalyticalSource:
         for kernel, cost in made:
             owner = instructions.owners.get(kernel.anchor.name, kernel.anchor.name)
             costs.setdefault(owner, []).append(cost)
-            calls += kernel.anchor.opcode not in (ALIAS, "reshape")
+            calls += kernel.anchor.opcode not in NO_CODE
         each = {name: self._sum(found) for name, found in costs.items()}
         found = {name: each[name] for name in each if name in ours}
         others = {name: each[name] for name in each if name not in ours}

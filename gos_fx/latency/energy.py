@@ -16,9 +16,10 @@ from typing import cast
 from torch import fx
 
 from gos_fx.errors import BadOption
-from gos_fx.ir.fusion import Kernel, partition
+from gos_fx.ir.fusion import NO_CODE, SCHEDULE, Kernel, partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.types import Type
+from gos_fx.latency.flops import flops_of
 from gos_fx.latency.model import Estimate
 from gos_fx.passes.memory import VIEWS, map_bytes
 from gos_fx.passes.operators import Operator
@@ -119,7 +120,7 @@ def _traffic(node: fx.Node, cache: int) -> Work:
 def _graph_work(graph: Graph, cache: int) -> Work:
     work = NO_WORK
     for kernel in partition(graph):
-        if kernel.nodes[-1].type.role == "map" and kernel.anchor.opcode != "reshape":
+        if kernel.nodes[-1].type.role == "map" and kernel.anchor.opcode not in NO_CODE:
             work += _kernel_work(kernel, graph, cache)
     return work
 
@@ -129,16 +130,9 @@ def _kernel_work(kernel: Kernel, graph: Graph, cache: int) -> Work:
     # A sum over channels is the addition of each multiply-add, and counted there.
     counted = kernel.nodes[:1] + kernel.nodes[2:] if kernel.is_summed else kernel.nodes
     flops = sum(
-        float(
-            cast(
-                int,
-                node.declaration.flops(
-                    node.type, *(types[name] for name in node.operands), **node.attrs
-                ),
-            )
-        )
+        flops_of(node, [types[name] for name in node.operands])
         for node in counted
-        if not node.declaration.schedule
+        if node.opcode not in SCHEDULE
     )
     inputs = [types[name] for name in kernel.inputs]
     weights = sum(_bytes(t) for t in inputs if t.role != "map")

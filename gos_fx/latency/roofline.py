@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
 
-from gos_fx.ir.fusion import ALIAS, Kernel
+from gos_fx.ir.fusion import NO_CODE, Kernel
 from gos_fx.ir.types import Type
 from gos_fx.kernels.window_tiles import WindowPlan
 from gos_fx.kernels.winograd_tiles import WinogradPlan
@@ -31,8 +31,6 @@ from gos_fx.targets.target import Fit, Machine, Target
 # cycles and the rate of memory as they are, and half to one and a half times the result
 # is what such models reach unfitted.
 UNFITTED_ERROR = 0.5
-# Anchors that are another shape of the same memory.
-_NOTHING = ("reshape", ALIAS)
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def cost_of_kernel(
         constants: in place of those that were fitted to the target's issue model.
         scattered: values whose channels do not lie side by side.
     """
-    if kernel.anchor.opcode in _NOTHING:
+    if kernel.anchor.opcode in NO_CODE:
         return Cost(0.0)
     machine = _with_cores(target.machine, threads)
     c = constants or constants_of(target)
