@@ -37,6 +37,8 @@ def default_tile(
     fixed = clamp(dict(kernel.tile), sizes)
     names = tiled_loops(kernel, types)
     tile = dict.fromkeys(names, 1)
+    if not names:  # a number alone, or several results
+        return tile
     if is_dense(kernel, types):
         inner = {loop: fixed[loop] for loop in ("ho", "wo", "co") if loop in fixed}
         return tile | default_block(dense_sizes(kernel, types), inner, machine)

@@ -1,0 +1,87 @@
+"""Factorisations: one matrix after the other, in parallel where there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from tvm import te, tirx
+from tvm.tirx import BufferStore, ForKind
+
+from gos_fx.ir.types import Type
+from gos_fx.kernels.layout import Layout, plain
+from gos_fx.kernels.linear_algebra.code import Array, Code, real
+from gos_fx.kernels.linear_algebra.scaling import is_bad
+from gos_fx.kernels.linear_algebra.table import algorithm_of
+from gos_fx.kernels.schedule_rule import Job, Operands, Scheduled, schedule_rule
+from gos_fx.kernels.schedules.element import Expression, traced
+from gos_fx.kernels.schedules.loops import const, written
+from gos_fx.kernels.schedules.pointwise import PARALLEL_WORK, unraveled
+from gos_fx.kernels.tiles import concrete
+
+
+@schedule_rule(lambda kernel, types: algorithm_of(kernel.anchor) is not None)
+def factorisation(job: Job) -> Scheduled:
+    """The operand's last two axes are the matrix, those before them the batch."""
+    anchor = job.kernel.anchor
+    algorithm = algorithm_of(anchor)
+    assert algorithm is not None
+    operands = Operands(job)
+    source = operands[anchor.operands[0]]
+    *batch, rows, columns = (int(extent) for extent in source.shape)
+    read = te.compute(source.shape, lambda *i: source(*i), name="read")
+    (given, _), (matrix,) = traced(operands, [], [read])
+    outputs = results_of(job)
+    work = prod(batch) * rows * columns * min(rows, columns)
+    is_parallel = prod(batch) > 1 and work >= PARALLEL_WORK
+    code = Code()
+    kind = ForKind.PARALLEL if is_parallel else ForKind.SERIAL
+    with code.loop(0, prod(batch), kind) as p:
+        index = unraveled(p, batch)
+        a = _copied(code, matrix, index, rows, columns)
+        bad = is_bad(code, a)
+        found = algorithm(code, a, bad)
+        for result, output in zip(found, outputs, strict=True):
+            _store(code, result, output, index, bad)
+    function = written([given, *(buffer for buffer, _ in outputs)], code.body)
+    return Scheduled(function, tuple(operands.placeholders))
+
+
+def results_of(job: Job) -> list[tuple[Any, Layout]]:
+    """The memory of each result of a kernel, and how it lies there."""
+    of = job.kernel.nodes[-1].type
+    if not of.parts:
+        return [_result("out", of, job.layout(job.kernel.output))]
+    return [
+        _result(f"out_{i}", part, plain(part.rank)) for i, part in enumerate(of.parts)
+    ]
+
+
+def _result(name: str, of: Type, layout: Layout) -> tuple[Any, Layout]:
+    shape = layout.stored(concrete(of))
+    return tirx.decl_buffer(shape, of.dtype, name), layout
+
+
+def _copied(
+    code: Code, matrix: Expression, index: Sequence[Any], rows: int, columns: int
+) -> Array:
+    a = code.array("a", rows, columns)
+    with code.cells(a) as at:
+        a[at] = matrix.at(*index, *at)
+    return a
+
+
+def _store(
+    code: Code,
+    result: Array,
+    output: tuple[Any, Layout],
+    batch: Sequence[Any],
+    bad: Array,
+) -> None:
+    """One matrix, vector or number to its place; a bad one is not a number."""
+    buffer, layout = output
+    is_bad = code.keep("is_bad", tirx.NE(bad[()], const(0)))
+    with code.cells(result) as at:
+        value = tirx.Select(is_bad, real(float("nan")), result[at])
+        code.do(BufferStore(buffer, value, list(layout.stored((*batch, *at)))))
