@@ -20,7 +20,7 @@ from gos_fx.ir.fusion import NO_CODE, Kernel
 from gos_fx.ir.types import Type
 from gos_fx.kernels.window_tiles import WindowPlan
 from gos_fx.kernels.winograd_tiles import WinogradPlan
-from gos_fx.latency import dense, stream, window, winograd
+from gos_fx.latency import dense, opaque, stream, window, winograd
 from gos_fx.latency.constants import FITTED, Constants, constants_of
 from gos_fx.latency.lines import lines_of
 from gos_fx.latency.planning import DenseForm, planned
@@ -120,6 +120,16 @@ def work_of_kernel(
         machine: with as many cores as the code makes use of.
     """
     plan = planned(kernel, types, machine, scattered)
+    if kernel.anchor.opcode == "scan":
+        return opaque.scan_work(
+            kernel,
+            types,
+            machine,
+            c,
+            lambda inner, inside: work_of_kernel(inner, inside, machine, c),
+        )
+    if plan is None and not stream.is_stream(kernel):
+        return opaque.opaque_work(kernel, types, machine, c)
     if plan is None:
         return stream.stream_work(kernel, types, machine, c)
     epilogue = epilogue_cycles(kernel, types, machine, c)

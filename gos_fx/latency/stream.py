@@ -28,10 +28,22 @@ VECTORS = 4
 # The widest vector under tile nodes (kernels/schedules/stage.py).
 MAX_VECTOR = 64
 # Anchors that only move numbers.
-_MOVES = ("concat", "transpose", "resize", "reshape", "move", "slice", "expand", "pad")
+_MOVES = (
+    *("concat", "transpose", "resize", "reshape", "move", "slice", "expand", "pad"),
+    *("gather", "flip", "cast", "zeros", "identity"),
+)
 # Of those, the ones that leave neighbouring channels side by side.
 _STRAIGHT = ("concat", "resize", "pad", "expand")
 _NORMS = ("softmax", "layer_norm")
+
+
+def is_stream(kernel: Kernel) -> bool:
+    """Whether the kernel is one of those that are made in vectors here."""
+    anchor = kernel.anchor
+    if anchor.type.is_bundle:
+        return False
+    known = (*_MOVES, *_NORMS, *tiles.REDUCTIONS, "cross_correlation")
+    return is_elementwise(anchor) or anchor.opcode in known
 
 
 def arithmetic(node: Node, c: Constants) -> float:
@@ -51,6 +63,7 @@ def arithmetic(node: Node, c: Constants) -> float:
         "clip": 2 * c.simple,
         "affine": 2 * c.simple,
         "absolute": 2 * c.simple,
+        "reciprocal": c.div,
     }
     if node.opcode in named:
         return named[node.opcode]

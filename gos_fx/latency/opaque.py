@@ -1,0 +1,83 @@
+"""Instructions that are one function of their own: factorisations, gathers, scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import prod
+
+from gos_fx.ir.fusion import NO_CODE, Kernel, partition
+from gos_fx.ir.graph import Graph
+from gos_fx.ir.types import Type
+from gos_fx.kernels import tiles
+from gos_fx.latency.constants import Constants
+from gos_fx.latency.flops import flops_of
+from gos_fx.latency.lines import lines_of
+from gos_fx.latency.work import FLOAT_BYTES, Loop, Stage, Sweep, Work
+from gos_fx.targets.target import Machine
+
+# Gives the work of one kernel of a body.
+OfKernel = Callable[[Kernel, Mapping[str, Type]], Work]
+
+
+def opaque_work(
+    kernel: Kernel, types: Mapping[str, Type], machine: Machine, c: Constants
+) -> Work:
+    """Scalar code: so many cycles for each operation that the declaration counts.
+
+    Matrices of a batch are parts that threads take.
+    """
+    anchor = kernel.anchor
+    operands = [types[name] for name in anchor.operands]
+    (first, *_) = operands
+    batch = prod(tiles.concrete(first)[:-2])
+    loop = Loop(c.opaque_flop * flops_of(anchor, operands), max(1, batch))
+    return Work((loop,), _once(kernel, types, machine))
+
+
+def scan_work(
+    kernel: Kernel,
+    types: Mapping[str, Type],
+    machine: Machine,
+    c: Constants,
+    of_kernel: OfKernel,
+) -> Work:
+    """The kernels of the body, as often as there are steps.
+
+    Lines of the second step are those of every later one: what the first brought into
+    the cache is there, or is not.
+    """
+    body: Graph = kernel.anchor.attr("body")
+    steps = int(kernel.anchor.type.parts[0].shape[1])  # type: ignore[call-overload]
+    works = [
+        of_kernel(inner, body.types)
+        for inner in partition(body)
+        if inner.nodes[-1].type.role == "map" and inner.anchor.opcode not in NO_CODE
+    ]
+    loops = tuple(
+        Loop(steps * loop.cycles, loop.parts, steps * loop.starts)
+        for work in works
+        for loop in work.loops
+    )
+    stages = [stage for work in works for stage in work.stages]
+    again = sum(work.again for work in works)
+    steady = lines_of(stages * 2, machine, c) - lines_of(stages, machine, c)
+    first = lines_of(stages, machine, c)
+    later = (steps - 1) * (steady + again)
+    return Work(loops, _once(kernel, types, machine), first + again + later)
+
+
+def _once(
+    kernel: Kernel, types: Mapping[str, Type], machine: Machine
+) -> tuple[Stage, ...]:
+    """What comes in as it was left, and what goes out."""
+    per = machine.line_bytes / FLOAT_BYTES
+
+    def sweep(name: str, of: Type, write: bool) -> Sweep:
+        size = sum(prod(tiles.concrete(value)) for value in of.values)
+        return Sweep(name, size / per, write)
+
+    maps = [name for name in kernel.inputs if types[name].role == "map"]
+    before = [sweep(name, types[name], True) for name in maps]
+    out = sweep(kernel.output, kernel.anchor.type, True)
+    return before, [*(replace(x, write=False) for x in before), out]
