@@ -10,7 +10,7 @@ from tvm import relax
 
 from gos_fx.ir.fusion import ALIAS, SCHEDULE, Kernel, partition
 from gos_fx.ir.network import Network
-from gos_fx.kernels.layout import Layout, inside
+from gos_fx.kernels.layout import Layout, inside, results
 from gos_fx.kernels.movement import settle
 from gos_fx.kernels.prim_func import build_kernel
 from gos_fx.kernels.schedule_rule import Packing
@@ -36,7 +36,7 @@ class _Emission:
     machine: Machine
     layouts: Mapping[str, Layout]
     calls: list[KernelCall]
-    values: dict[str, Any]
+    values: dict[str, Any]  # of a bundle a tuple
     sources: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Any:
@@ -52,7 +52,8 @@ def emit_network(
     *,
     border: bool = True,
 ) -> list[Any]:
-    """Calls of the network's kernels on ``inputs``, in the order of its inputs.
+    """The outputs: calls of the network's kernels on ``inputs``, in the order of its
+    inputs. An output that is a bundle is a tuple.
 
     What depends on weights alone is a call on constants, which ``FoldConstant``
     evaluates. The calls that each inference makes are appended to ``calls``.
@@ -70,18 +71,46 @@ def emit_network(
             emission.sources[node.name] = emission.sources.get(source, source)
     for kernel in partition(network):
         name = emission.sources.get(kernel.output, kernel.output)
-        values[name] = _emit_kernel(emission, kernel)
+        structure = _STRUCTURE.get(kernel.anchor.opcode, _emit_kernel)
+        values[name] = structure(emission, kernel)
     return [emission[name] for name in network.outputs]
 
 
-def _emit_kernel(emission: _Emission, kernel: Kernel) -> relax.Var:
+def together(output: Any) -> Any:
+    """An output of a network as one expression."""
+    return relax.Tuple(output) if isinstance(output, tuple) else output
+
+
+def _alias(emission: _Emission, kernel: Kernel) -> relax.Var:
+    """The same memory under another shape."""
+    source = kernel.anchor.operands[0]
+    layout = emission.layouts.get(kernel.output) or inside(kernel.anchor.type)
+    shape = layout.stored(concrete(kernel.anchor.type))
+    return emission.builder.emit(relax.op.reshape(emission[source], shape))
+
+
+def _result(emission: _Emission, kernel: Kernel) -> relax.Var:
+    """One part of a bundle, which lies with its axes in logical order."""
+    part = emission[kernel.anchor.operands[0]][kernel.anchor.attr("index")]
+    layout = emission.layouts.get(kernel.output) or inside(kernel.anchor.type)
+    if layout.is_plain:
+        return part
+    return emission.builder.emit(relax.op.permute_dims(part, layout.order))
+
+
+def _bundle(emission: _Emission, kernel: Kernel) -> tuple[relax.Var, ...]:
+    return tuple(emission[name] for name in kernel.anchor.operands)
+
+
+# Kernels without code.
+_STRUCTURE = {ALIAS: _alias, "result": _result, "bundle": _bundle}
+
+
+def _emit_kernel(emission: _Emission, kernel: Kernel) -> Any:
+    """A call of the kernel's function; a tuple where it has several results."""
     network, builder = emission.network, emission.builder
     result = kernel.nodes[-1].type
-    layout = emission.layouts.get(kernel.output) or inside(result)
-    shape = layout.stored(concrete(result))
-    if kernel.anchor.opcode == ALIAS:
-        source = kernel.anchor.operands[0]
-        return builder.emit(relax.op.reshape(emission[source], shape))
+    layout = emission.layouts.get(kernel.output)
     scheduled = build_kernel(kernel, network.types, emission.machine, emission.layouts)
     arguments = [
         _emit_packing(emission, argument, kernel)
@@ -96,7 +125,15 @@ def _emit_kernel(emission: _Emission, kernel: Kernel) -> relax.Var:
     variable = builder.add_func(function, name)
     if result.role == "map":
         _note(emission, variable, kernel)
-    return _emit_call(builder, variable, arguments, shape, result.dtype)
+    types = [
+        relax.TensorType(lies.stored(concrete(of)), of.dtype)
+        for of, lies in results(result, layout)
+    ]
+    if not result.is_bundle:
+        return builder.emit(relax.call_tir(variable, arguments, types[0]))
+    parts = builder.emit(relax.call_tir(variable, arguments, types))
+    count = len(types)
+    return tuple(builder.emit(relax.TupleGetItem(parts, i)) for i in range(count))
 
 
 def _note(emission: _Emission, variable: Any, kernel: Kernel) -> None:
@@ -112,17 +149,5 @@ def _emit_packing(emission: _Emission, packing: Packing, kernel: Kernel) -> rela
     variable = emission.builder.add_func(function, "gos_pack")
     if any(types[name].role == "map" for name in packing.inputs):
         _note(emission, variable, kernel)
-    return _emit_call(
-        emission.builder, variable, arguments, packing.shape, packing.dtype
-    )
-
-
-def _emit_call(
-    builder: relax.BlockBuilder,
-    variable: Any,
-    arguments: list[Any],
-    shape: tuple[int, ...],
-    dtype: str,
-) -> relax.Var:
-    out_type = relax.TensorType(shape, dtype)
-    return builder.emit(relax.call_tir(variable, arguments, out_type))
+    packed = relax.TensorType(packing.shape, packing.dtype)
+    return emission.builder.emit(relax.call_tir(variable, arguments, packed))

@@ -68,6 +68,14 @@ def inside(of: Type) -> Layout:
     return plain(of.rank) if order is None else Layout(order)
 
 
+def results(of: Type, layout: Layout | None) -> list[tuple[Type, Layout]]:
+    """What a kernel writes, and how it lies: one value as ``layout`` says, by default
+    as between two kernels; the parts of a bundle with their axes as they are named."""
+    if of.is_bundle:
+        return [(part, plain(part.rank)) for part in of.parts]
+    return [(of, layout or inside(of))]
+
+
 def stored_shape(of: Type) -> tuple[int, ...]:
     """Sizes of a value between two kernels, in the order of memory."""
     return inside(of).stored(concrete(of))
@@ -93,7 +101,17 @@ def assign_layouts(network: Network, *, border: bool) -> dict[str, Layout]:
         layouts.pop(name, None)
         if border:
             layouts[name] = plain(network.types[name].rank)
-    return layouts
+    return layouts | {name: plain(network.types[name].rank) for name in _parts(network)}
+
+
+def _parts(network: Network) -> set[str]:
+    """Results that are taken out of bundles, or put into one."""
+    given = {v.name for v in network.inputs}
+    taken = {node.name for node in network.nodes if node.opcode == "result"}
+    put = {
+        x for node in network.nodes if node.opcode == "bundle" for x in node.operands
+    }
+    return taken | put - given
 
 
 def _images(network: Network) -> set[str]:

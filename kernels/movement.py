@@ -21,8 +21,9 @@ from gos_fx.kernels.layout import Layout, Seen, assign_layouts, inside
 from gos_fx.kernels.tiles import concrete
 
 MOVEMENT = ("reshape", "transpose", "slice", "expand")
-# These read each element many times, neighbouring channels together.
-_WANT_STORED = ("cross_correlation", "max_pool", "avg_pool")
+# These read each element many times, neighbouring channels together; a bundle is
+# memory.
+_WANT_STORED = ("cross_correlation", "max_pool", "avg_pool", "bundle")
 Array = NDArray[np.int64]
 
 

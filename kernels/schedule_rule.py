@@ -57,7 +57,7 @@ class Packing:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """Code of a kernel: parameters are ``arguments`` in order, then the output."""
+    """Code of a kernel: parameters are ``arguments`` in order, then the outputs."""
 
     function: PrimFunc
     arguments: tuple[str | Packing, ...]

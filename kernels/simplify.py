@@ -40,7 +40,7 @@ class _Rewriting:
         node = replace(node, operands=operands)
         if node.type.role == "map":
             node = self._sunk(self._merged(_plain(node, self._types)))
-        source = node.operands[0]
+        source = node.operands[0] if node.operands else ""
         is_reshape = node.opcode == "reshape" and node.type.role == "map"
         is_same = is_reshape and self._types[source].shape == node.type.shape
         if is_same and node.name not in self._network.outputs:
@@ -70,7 +70,7 @@ class _Rewriting:
 
     def _merged(self, node: Node) -> Node:
         """A reshape of a reshape is one of its source."""
-        before = self._nodes.get(node.operands[0])
+        before = self._nodes.get(node.operands[0]) if node.operands else None
         if node.opcode == "reshape" and before and before.opcode == "reshape":
             return replace(node, operands=before.operands)
         return node

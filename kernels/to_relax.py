@@ -16,7 +16,7 @@ from tvm.relax.backend.cpu_generic import pipeline as cpu
 
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.network import Network
-from gos_fx.kernels.emit import KernelCall, emit_network
+from gos_fx.kernels.emit import KernelCall, emit_network, together
 from gos_fx.kernels.fold import fold_calls
 from gos_fx.kernels.layout import stored_shape
 from gos_fx.kernels.schedules.stage import schedule_stages
@@ -48,7 +48,7 @@ def import_graph(graph: Graph, machine: Machine, calls: list[KernelCall]) -> Any
             (result,) = emit_network(
                 builder, Network.of(graph), values, machine, calls, border=False
             )
-            output = builder.emit_output(result)
+            output = builder.emit_output(together(result))
         builder.emit_func_output(output)
     return builder.get()
 

@@ -76,8 +76,9 @@ class Builder:
         names = tuple(value.name for value in values)
         return self._add(opcode, names, tuple(attributes.items()), of)
 
-    def inline(self, graph: Graph, operands: Iterable[Operand]) -> Value:
-        """The result of a concrete graph, its schedule nodes included."""
+    def inline(self, graph: Graph, operands: Iterable[Operand]) -> Any:
+        """The result of a concrete graph, its schedule nodes included; a tuple where
+        that is a bundle."""
         names = {
             declared.name: self.value(operand, declared.type.role).name
             for declared, operand in zip(graph.inputs, operands, strict=True)
@@ -86,11 +87,17 @@ class Builder:
             found = tuple(names[name] for name in node.operands)
             of = node.type
             if any(self._type(name).role == "map" for name in found):
-                of = replace(of, role="map")  # weights that another layer computes
+                of = _as_map(of)  # weights that another layer computes
             value = self._add(node.opcode, found, node.attributes, of)
             names[node.name] = value.name
         name = names[graph.output]
-        return Value(name, _sizes(self._type(name)))
+        of = self._type(name)
+        if not of.is_bundle:
+            return Value(name, _sizes(of))
+        return tuple(
+            self._add("result", (name,), (("index", i),), part)
+            for i, part in enumerate(of.parts)
+        )
 
     def network(self, outputs: Sequence[Value]) -> Network:
         """What these values need, in order."""
@@ -132,6 +139,11 @@ class Builder:
     def _type(self, name: str) -> Type:
         found = self._nodes.get(name) or self._inputs[name]
         return found.type
+
+
+def _as_map(of: Type) -> Type:
+    parts = tuple(replace(part, role="map") for part in of.parts)
+    return replace(of, role="map", parts=parts)
 
 
 def _sizes(of: Type) -> tuple[int, ...]:

@@ -9,8 +9,7 @@ from typing import Any
 from tvm import te, tirx
 from tvm.tirx import BufferStore, ForKind
 
-from gos_fx.ir.types import Type
-from gos_fx.kernels.layout import Layout, plain
+from gos_fx.kernels.layout import Layout, results
 from gos_fx.kernels.linear_algebra.code import Array, Code, real
 from gos_fx.kernels.linear_algebra.scaling import is_bad
 from gos_fx.kernels.linear_algebra.table import algorithm_of
@@ -50,17 +49,11 @@ def factorisation(job: Job) -> Scheduled:
 
 def results_of(job: Job) -> list[tuple[Any, Layout]]:
     """The memory of each result of a kernel, and how it lies there."""
-    of = job.kernel.nodes[-1].type
-    if not of.parts:
-        return [_result("out", of, job.layout(job.kernel.output))]
+    layout = job.layouts.get(job.kernel.output)
     return [
-        _result(f"out_{i}", part, plain(part.rank)) for i, part in enumerate(of.parts)
+        (tirx.decl_buffer(lies.stored(concrete(of)), of.dtype, f"out_{i}"), lies)
+        for i, (of, lies) in enumerate(results(job.kernel.nodes[-1].type, layout))
     ]
-
-
-def _result(name: str, of: Type, layout: Layout) -> tuple[Any, Layout]:
-    shape = layout.stored(concrete(of))
-    return tirx.decl_buffer(shape, of.dtype, name), layout
 
 
 def _copied(
