@@ -34,6 +34,9 @@ def _part(value: Type, *, index: int) -> Type:
     moved=_free,
     table1=False,
     takes_bundles=True,
+    onnx=lambda b, operands, types, result, attributes: operands[0][
+        attributes["index"]
+    ],
 )
 def result(values: tuple[Tensor, ...], /, *, index: int) -> Tensor:
     """y = x_index: one result of an instruction that has several"""
@@ -55,6 +58,7 @@ def _together(*types: Type) -> Type:
     variadic=True,
     takes_bundles=True,
     mixed=True,
+    onnx=lambda b, operands, *_: tuple(operands),
 )
 def bundle(*values: Tensor) -> tuple[Tensor, ...]:
     """(x_0, x_1, ...): several values where a graph gives one"""

@@ -74,6 +74,32 @@ def _flops(
     return combine("*", step, out.parts[0].shape[TIME])
 
 
+def _onnx(
+    b: Any,
+    operands: Sequence[str],
+    types: Sequence[Type],
+    result: Type,
+    attributes: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """``Scan``, which gives the last states and then each state after every step."""
+    body, states = attributes["body"], attributes["states"]
+    values = {v.name: name for v, name in zip(body.inputs, operands, strict=True)}
+    steps = [v.name for v in body.inputs if is_step(v, states)]
+    reverse = int(attributes.get("reverse", False))
+    found: tuple[str, ...] = b.op(
+        "Scan",
+        *(values[name] for name in (*states, *steps)),
+        outputs=2 * len(states),
+        body=b.body(body, values, (*states, *steps), times=2),
+        num_scan_inputs=len(steps),
+        scan_input_axes=[TIME] * len(steps),
+        scan_output_axes=[TIME] * len(states),
+        scan_input_directions=[reverse] * len(steps),
+        scan_output_directions=[reverse] * len(states),
+    )
+    return found[len(states) :]
+
+
 @instruction(
     category="structure",
     attributes={
@@ -87,6 +113,7 @@ def _flops(
     table1=False,
     variadic=True,
     opaque=True,
+    onnx=_onnx,
 )
 def scan(
     *values: Tensor, body: Graph, states: tuple[str, ...], reverse: bool = False

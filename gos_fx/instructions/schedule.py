@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -31,13 +32,18 @@ def _free(out: Type, *types: Type, **_: Any) -> Dim:
     return 0
 
 
-@instruction(category="schedule", shape=_shape, flops=_free, schedule=True)
+def _same(b: Any, operands: Sequence[str], *_: Any) -> str:
+    """A schedule is for our own code generator: in ONNX it is nothing."""
+    return operands[0]
+
+
+@instruction(category="schedule", shape=_shape, flops=_free, schedule=True, onnx=_same)
 def tile(x: Tensor, /, **sizes: int) -> Tensor:
     """y = x; each named loop gets an inner loop of the given size, kept in registers"""
     return x
 
 
-@instruction(category="schedule", shape=_shape, flops=_free, schedule=True)
+@instruction(category="schedule", shape=_shape, flops=_free, schedule=True, onnx=_same)
 def unroll(x: Tensor, /, **factors: int) -> Tensor:
     """y = x; the body of each named loop is repeated ``factor`` times in the code"""
     return x

@@ -34,7 +34,7 @@ def evaluate(graph: Graph, values: Mapping[str, Tensor]) -> Any:
             raise VerifyError(f"no value for input {declared.name}", graph.name)
         environment[declared.name] = values[declared.name]
     for node in graph.nodes:
-        if not (_is_summed(graph, node) or _is_biased(graph, node)):
+        if not (is_summed(graph, node) or is_biased(graph, node)):
             environment[node.name] = _run(graph, node, environment)
     return environment[graph.output]
 
@@ -56,7 +56,7 @@ def channel_sum(
     return total / w.shape[1] if node.opcode == "mean" else total
 
 
-def _is_summed(graph: Graph, node: Node) -> bool:
+def is_summed(graph: Graph, node: Node) -> bool:
     """Maps that only their aggregation reads: that computes both."""
     users = graph.users[node.name]
     return (
@@ -67,7 +67,7 @@ def _is_summed(graph: Graph, node: Node) -> bool:
     )
 
 
-def _is_biased(graph: Graph, node: Node) -> bool:
+def is_biased(graph: Graph, node: Node) -> bool:
     """A channel sum that only the addition of a bias reads: that computes all three."""
     users = graph.users[node.name]
     if node.opcode != "sum" or len(users) != 1 or node.name == graph.output:
@@ -76,7 +76,7 @@ def _is_biased(graph: Graph, node: Node) -> bool:
     (user,) = users
     return (
         maps is not None
-        and _is_summed(graph, maps)
+        and is_summed(graph, maps)
         and user.opcode == "add"
         and user.operands[0] == node.name
         and user.operands[1] in {v.name for v in graph.weights if v.type.rank == 1}
@@ -87,11 +87,11 @@ def _run(graph: Graph, node: Node, environment: dict[str, Any]) -> Any:
     if not node.operands:
         return _create(graph, node, environment)
     first = graph.by_name.get(node.operands[0])
-    if first is not None and _is_biased(graph, first):
+    if first is not None and is_biased(graph, first):
         maps = graph.by_name[first.operands[0]]
         operands = [environment[name] for name in maps.operands]
         return channel_sum(first, maps, *operands, bias=environment[node.operands[1]])
-    if first is not None and _is_summed(graph, first):
+    if first is not None and is_summed(graph, first):
         operands = [environment[name] for name in (*first.operands, *node.operands[1:])]
         return channel_sum(node, first, *operands)
     if node.opcode == "cross_correlation":

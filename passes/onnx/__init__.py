@@ -1,0 +1,1 @@
+"""Instruction graphs and whole networks as ONNX: written, never read."""

@@ -1,0 +1,234 @@
+"""One instruction graph as ONNX, through the forms in its declarations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import onnx
+from onnx import GraphProto, ModelProto, ValueInfoProto, helper
+from torch import Tensor
+
+from gos_fx import instructions  # noqa: F401  (fills the instruction table)
+from gos_fx.errors import Unsupported
+from gos_fx.instructions.convolution_onnx import channel_sum
+from gos_fx.ir.graph import Graph, Node
+from gos_fx.ir.interpreter import is_biased, is_summed
+from gos_fx.ir.opcode import broadcast
+from gos_fx.ir.types import Type
+from gos_fx.passes.onnx.builder import OPSET, OnnxBuilder
+
+BATCH = "N"  # what the first size of inputs and outputs is called where any will do
+
+
+class GraphBuilder(OnnxBuilder):
+    """A builder that takes instruction graphs too: the bodies of scans."""
+
+    def body(
+        self, graph: Graph, values: Mapping[str, str], first: Sequence[str], times: int
+    ) -> GraphProto:
+        """A graph that a node runs; it gives each of its results ``times`` times.
+
+        Its inputs are those of ``graph`` that ``first`` names, in this order; all
+        others are ``values`` of the graph around it.
+        """
+        inner = GraphBuilder(self)
+        own = {name: inner.fresh(inner.scope + name) for name in first}
+        found = append(inner, graph, {**values, **own}, inner.scope)
+        results = found if graph.result.is_bundle else (found,)
+        pairs = list(zip(results, graph.result.values, strict=True)) * times
+        inputs = [inner.declared(own[name], graph.types[name], 0) for name in first]
+        outputs = [
+            inner.declared(inner.op("Identity", name), part, 0) for name, part in pairs
+        ]
+        return helper.make_graph(inner.nodes, graph.name, inputs, outputs)
+
+
+def graph_to_onnx(
+    graph: Graph,
+    weights: Mapping[str, Tensor],
+    bindings: Mapping[str, int] | None = None,
+) -> ModelProto:
+    """A model with the graph's feature maps as inputs and its weights inside.
+
+    A template needs the sizes of a site; its model takes any batch size where that
+    leads to the same nodes. Results are called ``output``, those of a bundle
+    ``output_0`` and so on.
+
+    Raises:
+        Unsupported: ONNX has no operator for an instruction.
+    """
+    concrete = graph if bindings is None else at_site(graph, bindings)
+    free = bindings is not None and takes_any_batch(graph, bindings)
+    b = GraphBuilder()
+    values: dict[str, Any] = {v.name: b.fresh(v.name) for v in concrete.maps}
+    values |= {v.name: b.weight(v.name, weights[v.name]) for v in concrete.weights}
+    inputs = [
+        b.declared(values[v.name], v.type, _batch(free, symbolic.type))
+        for v, symbolic in zip(concrete.maps, graph.maps, strict=True)
+    ]
+    b.scope = ""
+    result = append(b, concrete, values)
+    parts = zip(
+        result if concrete.result.is_bundle else (result,),
+        concrete.result.values,
+        graph.result.values,
+        strict=True,
+    )
+    outputs = [
+        output(
+            b,
+            name,
+            found,
+            _batch(free, symbolic),
+            i if concrete.result.is_bundle else None,
+        )
+        for i, (name, found, symbolic) in enumerate(parts)
+    ]
+    return to_model(b, graph.name, inputs, outputs)
+
+
+def append(
+    b: GraphBuilder, graph: Graph, values: Mapping[str, Any], scope: str = ""
+) -> Any:
+    """Append the instructions of a concrete graph; gives the name of its output, or
+    those of a bundle.
+
+    A cross-correlation whose maps are only aggregated over the input channels becomes
+    one ``Conv``, with the bias that is added, as the interpreter computes it.
+
+    Args:
+        values: ONNX names of the graph's inputs.
+        scope: in front of the names of the nodes.
+
+    Raises:
+        Unsupported: ONNX has no operator for an instruction.
+    """
+    _refuse_without_form(graph)
+    found = dict(values)
+    for node in graph.nodes:
+        if not (is_summed(graph, node) or is_biased(graph, node)):
+            b.at(scope + node.name, node.type)
+            found[node.name] = _append(b, graph, node, found)
+    return found[graph.output]
+
+
+def output(
+    b: GraphBuilder,
+    name: str,
+    found: Type,
+    batch: str | int | None = None,
+    index: int | None = None,
+) -> ValueInfoProto:
+    """Make a value an output of the model; its name is the output's own."""
+    b.scope = ""
+    made = b.fresh("output" if index is None else f"output_{index}")
+    b.nodes.append(
+        helper.make_node("Identity", [name], [made], name=f"{made}/Identity")
+    )
+    return b.declared(made, found, batch)
+
+
+def to_model(
+    b: GraphBuilder,
+    name: str,
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+) -> ModelProto:
+    """What was built as a model that ONNX's own checker passes."""
+    graph = helper.make_graph(
+        b.nodes, name, inputs, outputs, list(b.initializers.values())
+    )
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(
+        graph,
+        opset_imports=[opset],
+        ir_version=helper.find_min_ir_version_for([opset]),
+        producer_name="gos_fx",
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def at_site(template: Graph, bindings: Mapping[str, int]) -> Graph:
+    """The concrete graph, with the batch of its reshapes left to the runtime."""
+    concrete = template.instantiate(bindings)
+    nodes = [
+        _with_open_batch(node, symbolic)
+        for node, symbolic in zip(concrete.nodes, template.nodes, strict=True)
+    ]
+    return replace(concrete, nodes=tuple(nodes))
+
+
+def takes_any_batch(template: Graph, bindings: Mapping[str, int]) -> bool:
+    """Whether twice the batch leads to the same nodes and constants."""
+    if BATCH not in bindings:
+        return False
+    forms = []
+    for factor in (1, 2):
+        b = GraphBuilder()
+        sizes = {**bindings, BATCH: factor * bindings[BATCH]}
+        concrete = at_site(template, sizes)
+        append(b, concrete, {v.name: b.fresh(v.name) for v in concrete.inputs})
+        forms.append((b.nodes, b.initializers))
+    return forms[0] == forms[1]
+
+
+def _append(
+    b: GraphBuilder, graph: Graph, node: Node, values: Mapping[str, Any]
+) -> Any:
+    def named(reader: Node) -> tuple[list[Any], list[Type]]:
+        types = [graph.types[name] for name in reader.operands]
+        return [values[name] for name in reader.operands], types
+
+    first = graph.by_name.get(node.operands[0]) if node.operands else None
+    if first is not None and is_biased(graph, first):
+        maps = graph.by_name[first.operands[0]]
+        bias = values[node.operands[1]]
+        return channel_sum(b, first.opcode, *named(maps), maps.attrs, bias)
+    if first is not None and is_summed(graph, first):
+        operands, types = named(first)
+        operands += [values[name] for name in node.operands[1:]]
+        return channel_sum(b, node.opcode, operands, types, first.attrs)
+    operands, types = named(node)
+    form = node.declaration.onnx
+    if not isinstance(form, str):
+        assert form is not None  # _refuse_without_form has looked
+        return form(b, operands, types, node.type, node.attrs)
+    if node.declaration.shape is broadcast:
+        operands = b.aligned(operands, types)
+    return b.op(form, *operands)
+
+
+def _refuse_without_form(graph: Graph) -> None:
+    missing = sorted({n.opcode for n in graph.nodes if n.declaration.onnx is None})
+    if missing:
+        raise Unsupported(
+            f"ONNX has no operator for {', '.join(missing)}",
+            where=graph.name,
+            do="keep this operator's original, or compile the network with "
+            "gos_fx.compile, which has all instructions",
+        )
+
+
+def _with_open_batch(node: Node, symbolic: Node) -> Node:
+    if node.opcode != "reshape":
+        return node
+    first, *rest = symbolic.attr("shape")
+    if BATCH not in _symbols([first]) or BATCH in _symbols(rest):
+        return node
+    shape = (-1, *node.attr("shape")[1:])
+    return replace(node, attributes=(("shape", shape),))
+
+
+def _symbols(dims: Sequence[Any]) -> frozenset[str]:
+    return Type("map", tuple(dims)).symbols
+
+
+def _batch(free: bool, symbolic: Type) -> str | int | None:
+    """What stands for the first size: ``N``, nothing where it depends on N, or None
+    where it is known."""
+    if not free or not symbolic.shape or BATCH not in _symbols(symbolic.shape[:1]):
+        return None
+    return BATCH if str(symbolic.shape[0]) == BATCH else 0
