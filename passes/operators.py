@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor, fx, nn
 
 from gos_fx.errors import Unsupported
 from gos_fx.ir.graph import Graph
 from gos_fx.passes import lowerings  # noqa: F401  (fills the table)
+from gos_fx.passes.calls import called, dtype_of, shape_of
 from gos_fx.passes.fold_batch_norm import MEMBERS
 from gos_fx.passes.lower import (
-    MAP_SYMBOLS,
+    Lowered,
     is_activation,
     is_lowered,
+    is_whole,
+    lower_call,
     lower_modules,
 )
 from gos_fx.passes.source import Source, source_of
@@ -30,10 +32,11 @@ class Operator:
     """Layers that compute together: convolution, batch norm and activation are one.
 
     ``name`` is the qualified name of the leading module, ``nodes`` the FX nodes in
-    order (the last one carries the result), ``modules`` all members, folded batch
-    norms included. ``template`` with ``bindings`` is the instruction graph at this
-    site and ``weights`` its tensors by input name. What has no lowering has no
-    template, and ``reason`` says why.
+    order, the call first, ``modules`` all members, folded batch norms included.
+    ``template`` with ``bindings`` is the instruction graph at this site and
+    ``weights`` its tensors by input name. What has no lowering has no template, and
+    ``reason`` says why. ``inputs`` are the FX nodes that stand for the template's maps,
+    ``outputs`` those that carry its result, or the parts of the bundle that it gives.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Operator:
     bindings: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     reason: str = ""
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -52,6 +57,11 @@ class Operator:
             for name, w in self.weights.items()
             if self.template is not None and self.template.types[name].role == "weight"
         )
+
+    @property
+    def is_plain(self) -> bool:
+        """One feature map in, one out: what a search can replace."""
+        return len(self.inputs) == len(self.outputs) == 1
 
     @cached_property
     def concrete(self) -> Graph:
@@ -104,35 +114,65 @@ def _operator(
     calls: Counter[object],
     members: Mapping[str, list[str]],
 ) -> Operator:
+    first, last = chain[0], chain[-1]
     names = tuple(str(node.target) for node in chain)
     everyone = tuple(m for name in names for m in (name, *members.get(name, ())))
-    nodes = tuple(node.name for node in chain)
+    operator = Operator(
+        names[0],
+        tuple(node.name for node in chain),
+        everyone,
+        inputs=tuple(node.name for node in first.all_input_nodes),
+        outputs=(last.name,),
+    )
     layers = [modules[name] for name in names]
     try:
         if (source := source_of(layers[0])) is not None:
-            return _emitted(names, nodes, layers[0], source, _shapes(chain))
+            return _emitted(operator, first, layers[0], source)
         if calls[names[0]] > 1 and any(True for _ in layers[0].parameters()):
             raise Unsupported("it is called more than once with the same weights")
         if not all(is_lowered(layer) for layer in layers):
             raise Unsupported(f"{type(layers[0]).__name__} has no lowering")
-        template, bindings, weights = lower_modules(layers, _shapes(chain))
+        if is_whole(layers[0]):
+            return _whole(operator, first, layers[0])
+        return _with(operator, lower_modules(layers, _shapes(chain), _dtype(first)))
     except Unsupported as refusal:
-        return Operator(names[0], nodes, everyone, reason=refusal.what)
-    return Operator(names[0], nodes, everyone, template, bindings, weights)
+        return replace(operator, reason=refusal.what)
+
+
+def _with(operator: Operator, found: Lowered) -> Operator:
+    return replace(
+        operator,
+        template=found.template,
+        bindings=found.bindings,
+        weights=found.weights,
+    )
+
+
+def _whole(operator: Operator, node: fx.Node, module: nn.Module) -> Operator:
+    """A module that is lowered with its whole call."""
+    call, nodes, inputs, outputs = called(node, module)
+    found = lower_call(module, call)
+    return replace(
+        _with(operator, found),
+        nodes=nodes,
+        inputs=tuple(inputs[value.name] for value in found.template.maps),
+        outputs=outputs,
+    )
 
 
 def _emitted(
-    names: tuple[str, ...],
-    nodes: tuple[str, ...],
-    module: nn.Module,
-    source: Source,
-    shapes: list[tuple[int, ...]],
+    operator: Operator, node: fx.Node, module: nn.Module, source: Source
 ) -> Operator:
     """An operator that was emitted before: its graph is the one it was made from."""
     bindings = dict(source.bindings)
-    bindings.update(zip(MAP_SYMBOLS[len(shapes[0])], shapes[0], strict=True))
+    for value, given in zip(source.template.maps, node.args, strict=True):
+        for dim, size in zip(value.type.shape, shape_of(given), strict=True):
+            if str(dim) in bindings:
+                bindings[str(dim)] = size
     weights = {v.name: getattr(module, v.name) for v in source.template.weights}
-    return Operator(names[0], nodes, names, source.template, bindings, weights)
+    return replace(
+        operator, template=source.template, bindings=bindings, weights=weights
+    )
 
 
 def _shapes(chain: list[fx.Node]) -> list[tuple[int, ...]]:
@@ -140,12 +180,10 @@ def _shapes(chain: list[fx.Node]) -> list[tuple[int, ...]]:
     source = chain[0].args[0] if chain[0].args else None
     if not isinstance(source, fx.Node) or len(chain[0].all_input_nodes) != 1:
         raise Unsupported("it does not take exactly one feature map")
-    found = []
-    for node in (source, *chain):
-        meta: Any = node.meta.get("tensor_meta")
-        if not hasattr(meta, "shape"):
-            raise Unsupported("it does not give exactly one tensor")
-        if str(meta.dtype) != "torch.float32":
-            raise Unsupported(f"it works on {meta.dtype}, not on float32")
-        found.append(tuple(int(dim) for dim in meta.shape))
-    return found
+    return [shape_of(node) for node in (source, *chain)]
+
+
+def _dtype(node: fx.Node) -> str:
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return dtype_of(source)
