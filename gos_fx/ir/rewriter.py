@@ -9,6 +9,7 @@ from typing import Any
 from gos_fx.ir.builder import Builder
 from gos_fx.ir.dim import Dim, Expr, combine
 from gos_fx.ir.graph import Graph, Input, Node
+from gos_fx.ir.loops import loops_of
 from gos_fx.ir.projection import Projection
 from gos_fx.ir.types import Type
 
@@ -112,8 +113,10 @@ def prune(graph: Graph) -> Graph:
     """Without what does not reach the output; weights in order of use.
 
     New weights are named w1, w2, ... in that order, so that equal graphs have equal
-    text whatever edits led to them.
+    text whatever edits led to them. Schedule nodes forget the loops that an edit took
+    away from them.
     """
+    graph = _without_lost_loops(graph)
     needed = {graph.output}
     for node in reversed(graph.nodes):
         if node.name in needed:
@@ -138,6 +141,24 @@ def prune(graph: Graph) -> Graph:
         for node in nodes
     )
     return Graph(graph.name, tuple(inputs), nodes, graph.output).renumbered()
+
+
+def _without_lost_loops(graph: Graph) -> Graph:
+    """An instruction put in front of a schedule node leaves it other loops."""
+    loops = loops_of(graph)
+    renamed: dict[str, str] = {}
+    nodes = []
+    for node in graph.nodes:
+        operands = tuple(renamed.get(name, name) for name in node.operands)
+        attributes = node.attributes
+        if node.declaration.schedule:
+            attributes = tuple(a for a in attributes if a[0] in loops[node.name])
+            if not attributes:
+                renamed[node.name] = operands[0]
+                continue
+        nodes.append(replace(node, operands=operands, attributes=attributes))
+    output = renamed.get(graph.output, graph.output)
+    return replace(graph, nodes=tuple(nodes), output=output)
 
 
 def substitute_dim(graph: Graph, old: Dim, new: Dim) -> Graph:

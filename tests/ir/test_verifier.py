@@ -81,7 +81,18 @@ def f(x: map[N, C]) -> map[N, C]:
     assert verify(parse(between))
     other = "unroll" if opcode == "tile" else "tile"
     assert refused(parse(text.format(f"{other}(v1, co=2)", "v2"))) == (
-        f"v1 has two of {opcode}"
+        f"v0 has two of {opcode}"
+    )
+    beside = text.format("tanh(v0)", "v0")
+    assert (
+        refused(
+            parse(
+                beside.replace(
+                    "return v3", "v4 = add(v3, v2)\n    v5 = add(v4, v1)\n    return v5"
+                )
+            )
+        )
+        == f"v0 has two of {opcode}"
     )
 
 
