@@ -8,6 +8,7 @@ from typing import Any
 
 from tvm import relax
 
+from gos_fx.ir.decompose import decompose
 from gos_fx.ir.fusion import ALIAS, SCHEDULE, Kernel, partition
 from gos_fx.ir.network import Network
 from gos_fx.kernels.layout import Layout, inside, results
@@ -62,7 +63,7 @@ def emit_network(
         border: feature maps that come in and go out have their axes in logical order;
             else as between two kernels.
     """
-    network, layouts = settle(network, border=border)
+    network, layouts = settle(decompose(network), border=border)
     values = {v.name: x for v, x in zip(network.inputs, inputs, strict=True)}
     emission = _Emission(builder, network, machine, layouts, calls, values)
     for node in network.nodes:

@@ -14,6 +14,7 @@ from typing import Any
 from torch import fx
 
 from gos_fx.errors import BadOption
+from gos_fx.ir.decompose import decompose
 from gos_fx.ir.fusion import NO_CODE, Kernel, partition
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.network import Network
@@ -86,6 +87,7 @@ def costs_of(
         border: what goes in and comes out has its axes in logical order, else as
             between two kernels.
     """
+    network = decompose(network)
     layouts: Mapping[str, Layout] = {}
     if border or any(node.opcode in MOVEMENT for node in network.nodes):
         network, layouts = settle(network, border=border)

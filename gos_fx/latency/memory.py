@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import fx, nn
 
+from gos_fx.ir.decompose import decompose
 from gos_fx.ir.fusion import ALIAS, SCHEDULE, VIEW, Kernel, partition
 from gos_fx.ir.network import Network
 from gos_fx.kernels.movement import settle
@@ -78,7 +79,7 @@ class _Plan:
 
     def __init__(self, walk: Imported, machine: Machine) -> None:
         self._walk, self._machine = walk, machine
-        self._network, layouts = settle(walk.network, border=True)
+        self._network, layouts = settle(decompose(walk.network), border=True)
         self._types = self._network.types
         self._scattered = scattered_values(layouts, self._types)
         self._roots = _roots(self._network)
