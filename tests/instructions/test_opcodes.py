@@ -304,13 +304,12 @@ def test_symbolic_shapes() -> None:
         ("add", [MAP, (5,)], {}, "do not fit"),
         ("matmul", [(3, 4), (5, 6)], {}, "cannot be multiplied"),
         ("matmul", [(2, 3, 4), (3, 4, 5)], {}, "batches"),
-        ("sum", [(3, 4)], {"axis": "co"}, "leaves at least two axes"),
         ("sum", [MAP], {"axis": ""}, "one value with an axis"),
         ("sum", [MAP, MAP], {"axis": "co"}, "one value with an axis"),
         ("concat", [MAP, (2, 4, 5, 7)], {"axis": "co"}, "differ off the axis"),
         ("concat", [MAP, SMALL], {"axis": "co"}, "cannot be concatenated"),
         ("reshape", [MAP], {"shape": (2, 7)}, "cannot take the shape"),
-        ("resize", [SMALL], {"size": (2, 2)}, "resize takes"),
+        ("resize", [SMALL], {"size": (2, 2)}, "operand x has rank 3, not 4"),
     ],
 )
 def test_operands_that_do_not_fit(

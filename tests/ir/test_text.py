@@ -160,7 +160,7 @@ MISTYPED = {
     "too many operands": ("v0 = relu(x, x)", "relu takes 1 operands, not 2"),
     "no operand": ("v0 = relu()", "relu takes 1 operands, not 0"),
     "another element count": ("v0 = reshape(x, shape=(N, 7))", "cannot take the shape"),
-    "a rank": ("v0 = max_pool(x)", "pooling takes map"),
+    "a rank": ("v0 = max_pool(x)", "operand x has rank 2, not 4"),
     "a loop": ("v0 = tile(x, foo=4)", "there is no loop foo"),
     "a tile of nothing": ("v0 = tile(x)", "names no loop"),
     "a tile below one": ("v0 = tile(x, co=0)", "co=0 is below one"),
