@@ -130,11 +130,13 @@ def _emit_kernel(emission: _Emission, kernel: Kernel) -> Any:
         relax.TensorType(lies.stored(concrete(of)), of.dtype)
         for of, lies in results(result, layout)
     ]
+    found = builder.emit(relax.call_tir(variable, arguments, types))
     if not result.is_bundle:
-        return builder.emit(relax.call_tir(variable, arguments, types[0]))
-    parts = builder.emit(relax.call_tir(variable, arguments, types))
+        return found
+    if len(types) == 1:  # Relax has it without a tuple
+        return (found,)
     count = len(types)
-    return tuple(builder.emit(relax.TupleGetItem(parts, i)) for i in range(count))
+    return tuple(builder.emit(relax.TupleGetItem(found, i)) for i in range(count))
 
 
 def _note(emission: _Emission, variable: Any, kernel: Kernel) -> None:

@@ -22,7 +22,8 @@ TE_INSTRUCTIONS: dict[str, Callable[..., Tensor]] = {}
 Padding = tuple[int, int, int, int]
 
 
-def _instruction(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def instruction(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Register the decorated function under its name."""
     TE_INSTRUCTIONS[function.__name__.rstrip("_")] = function
     return function
 
@@ -36,14 +37,14 @@ def const(value: float, like: Tensor) -> Any:
 
 
 def pointwise(name: str, function: Callable[..., Any], *values: Tensor) -> Tensor:
-    """``function`` of the elements; rank-1 values go along the channels, and axes of
-    size one along those of the others."""
+    """``function`` of the elements; numbers go with anything, rank-1 values along the
+    channels, and axes of size one along those of the others."""
     rank = max(len(v.shape) for v in values)
     full = [shape_of(v) for v in values if len(v.shape) == rank]
     shape = tuple(max(sizes) for sizes in zip(*full))
 
     def read(v: Tensor, index: tuple[Any, ...]) -> Any:
-        if len(v.shape) < rank:
+        if 0 < len(v.shape) < rank:
             index = (index[channel_axis(rank)],)
         return v(*(0 if n == 1 else i for i, n in zip(index, shape_of(v))))
 
@@ -57,47 +58,57 @@ def for_dtype(x: Tensor, single: Any, other: Any) -> Any:
     return single if x.dtype == "float32" else other
 
 
-@_instruction
+@instruction
 def add(a: Tensor, b: Tensor, *, name: str) -> Tensor:
     return pointwise(name, lambda x, y: x + y, a, b)
 
 
-@_instruction
+@instruction
 def sub(a: Tensor, b: Tensor, *, name: str) -> Tensor:
     return pointwise(name, lambda x, y: x - y, a, b)
 
 
-@_instruction
+@instruction
 def hadamard(a: Tensor, b: Tensor, *, name: str) -> Tensor:
     return pointwise(name, lambda x, y: x * y, a, b)
 
 
-@_instruction
+@instruction
 def div(a: Tensor, b: Tensor, *, name: str) -> Tensor:
     return pointwise(name, lambda x, y: x / y, a, b)
 
 
-@_instruction
+@instruction
+def chain_rule(a: Tensor, b: Tensor, *, name: str) -> Tensor:
+    return pointwise(name, lambda x, y: x * y, a, b)
+
+
+@instruction
 def sqrt(x: Tensor, *, name: str) -> Tensor:
     return pointwise(name, tirx.sqrt, x)
 
 
-@_instruction
+@instruction
 def exp(x: Tensor, *, name: str) -> Tensor:
     return pointwise(name, for_dtype(x, elementary.exp, tirx.exp), x)
 
 
-@_instruction
+@instruction
+def erf(x: Tensor, *, name: str) -> Tensor:
+    return pointwise(name, for_dtype(x, elementary.erf, tirx.erf), x)
+
+
+@instruction
 def sigmoid(x: Tensor, *, name: str) -> Tensor:
     return pointwise(name, for_dtype(x, elementary.sigmoid, tirx.sigmoid), x)
 
 
-@_instruction
+@instruction
 def tanh(x: Tensor, *, name: str) -> Tensor:
     return pointwise(name, for_dtype(x, elementary.tanh, tirx.tanh), x)
 
 
-@_instruction
+@instruction
 def relu(x: Tensor, *, slope: float, name: str) -> Tensor:
     low = const(slope, x)
     if slope == 0.0:
@@ -105,7 +116,7 @@ def relu(x: Tensor, *, slope: float, name: str) -> Tensor:
     return pointwise(name, lambda v: tirx.max(v * low, v), x)
 
 
-@_instruction
+@instruction
 def softmax(x: Tensor, *, axis: str, name: str) -> Tensor:
     shape = shape_of(x)
     at = axis_index(axis, len(shape))
@@ -122,13 +133,16 @@ def softmax(x: Tensor, *, axis: str, name: str) -> Tensor:
     )
 
 
-def along(x: Tensor, at: int, combine: Callable[..., Any], name: str) -> Tensor:
-    """Aggregation over one axis, which disappears."""
+def along(
+    x: Tensor, at: int, combine: Callable[..., Any], name: str, keep: bool = False
+) -> Tensor:
+    """Aggregation over one axis, which disappears, or stays with one element."""
     shape = shape_of(x)
     k = te.reduce_axis((0, shape[at]), name="ci")
+    kept = (1,) if keep else ()
     return te.compute(
-        shape[:at] + shape[at + 1 :],
-        lambda *i: combine(x(*i[:at], k, *i[at:]), axis=[k]),
+        (*shape[:at], *kept, *shape[at + 1 :]),
+        lambda *i: combine(x(*i[:at], k, *i[at + keep :]), axis=[k]),
         name=name,
     )
 
@@ -136,52 +150,56 @@ def along(x: Tensor, at: int, combine: Callable[..., Any], name: str) -> Tensor:
 def _aggregate(
     values: Sequence[Tensor],
     axis: str,
+    keep: bool,
     name: str,
     combine: Callable[..., Any],
     pair: Callable[[Any, Any], Any],
 ) -> Tensor:
     if axis:
-        return along(values[0], axis_index(axis, len(values[0].shape)), combine, name)
+        at = axis_index(axis, len(values[0].shape))
+        return along(values[0], at, combine, name, keep)
     return pointwise(name, lambda *parts: reduce(pair, parts), *values)
 
 
-@_instruction
-def sum_(*values: Tensor, axis: str, name: str) -> Tensor:
-    return _aggregate(values, axis, name, te.sum, lambda a, b: a + b)
+@instruction
+def sum_(*values: Tensor, axis: str, keep: bool = False, name: str) -> Tensor:
+    return _aggregate(values, axis, keep, name, te.sum, lambda a, b: a + b)
 
 
-@_instruction
-def mean(*values: Tensor, axis: str, name: str) -> Tensor:
+@instruction
+def mean(*values: Tensor, axis: str, keep: bool = False, name: str) -> Tensor:
     if axis:
         at = axis_index(axis, len(values[0].shape))
         count = shape_of(values[0])[at]
     else:
         count = len(values)
-    total = _aggregate(values, axis, f"{name}_sum", te.sum, lambda a, b: a + b)
+    total = _aggregate(values, axis, keep, f"{name}_sum", te.sum, lambda a, b: a + b)
     return pointwise(name, lambda v: v * const(1.0 / count, total), total)
 
 
-@_instruction
-def max_(*values: Tensor, axis: str, name: str) -> Tensor:
-    return _aggregate(values, axis, name, te.max, tirx.max)
+@instruction
+def max_(*values: Tensor, axis: str, keep: bool = False, name: str) -> Tensor:
+    return _aggregate(values, axis, keep, name, te.max, tirx.max)
 
 
-@_instruction
-def min_(*values: Tensor, axis: str, name: str) -> Tensor:
-    return _aggregate(values, axis, name, te.min, tirx.min)
+@instruction
+def min_(*values: Tensor, axis: str, keep: bool = False, name: str) -> Tensor:
+    return _aggregate(values, axis, keep, name, te.min, tirx.min)
 
 
-@_instruction
-def weighted_mean(x: Tensor, w: Tensor, *, axis: str, name: str) -> Tensor:
+@instruction
+def weighted_mean(
+    x: Tensor, w: Tensor, *, axis: str, keep: bool = False, name: str
+) -> Tensor:
     at = axis_index(axis, len(x.shape))
     scaled = te.compute(shape_of(x), lambda *i: x(*i) * w(i[at]), name=f"{name}_scaled")
     k = te.reduce_axis((0, shape_of(w)[0]), name="ci")
     total = te.compute((1,), lambda _: te.sum(w(k), axis=[k]), name=f"{name}_total")
-    summed = along(scaled, at, te.sum, f"{name}_sum")
+    summed = along(scaled, at, te.sum, f"{name}_sum", keep)
     return te.compute(shape_of(summed), lambda *i: summed(*i) / total(0), name=name)
 
 
-@_instruction
+@instruction
 def concat(*values: Tensor, axis: str, name: str) -> Tensor:
     at = axis_index(axis, len(values[0].shape))
     lengths = [shape_of(v)[at] for v in values]
@@ -201,7 +219,7 @@ def concat(*values: Tensor, axis: str, name: str) -> Tensor:
     return te.compute(shape, element, name=name)
 
 
-@_instruction
+@instruction
 def reshape(x: Tensor, *, shape: tuple[int, ...], name: str) -> Tensor:
     source = shape_of(x)
 
@@ -218,7 +236,7 @@ def reshape(x: Tensor, *, shape: tuple[int, ...], name: str) -> Tensor:
     return te.compute(shape, element, name=name)
 
 
-@_instruction
+@instruction
 def transpose(x: Tensor, *, axes: tuple[int, ...], name: str) -> Tensor:
     source = shape_of(x)
     places = [axes.index(axis) for axis in range(len(axes))]
@@ -229,17 +247,7 @@ def transpose(x: Tensor, *, axes: tuple[int, ...], name: str) -> Tensor:
     )
 
 
-@_instruction
-def resize(x: Tensor, *, size: tuple[int, int], name: str) -> Tensor:
-    n, c, h, w = shape_of(x)
-    return te.compute(
-        (n, c, *size),
-        lambda b, o, i, j: x(b, o, i * h // size[0], j * w // size[1]),
-        name=name,
-    )
-
-
-@_instruction
+@instruction
 def matmul(a: Tensor, b: Tensor, *, name: str) -> Tensor:
     k = te.reduce_axis((0, shape_of(a)[-1]), name="ci")
     batch = shape_of(a)[:-2] or shape_of(b)[:-2]
@@ -287,7 +295,7 @@ def by_phase(x: Tensor, phases: int) -> Tensor:
     )
 
 
-@_instruction
+@instruction
 def cross_correlation(
     x: Tensor,
     w: Tensor,
@@ -347,7 +355,7 @@ def _pool(
     )
 
 
-@_instruction
+@instruction
 def max_pool(
     x: Tensor,
     *,
@@ -390,7 +398,7 @@ def window_average(
     )
 
 
-@_instruction
+@instruction
 def avg_pool(
     x: Tensor,
     *,
@@ -412,11 +420,11 @@ def avg_pool(
     )
 
 
-@_instruction
+@instruction
 def tile(x: Tensor, *, name: str, **_: int) -> Tensor:
     return pointwise(name, lambda v: v, x)
 
 
-@_instruction
+@instruction
 def unroll(x: Tensor, *, name: str, **_: int) -> Tensor:
     return pointwise(name, lambda v: v, x)

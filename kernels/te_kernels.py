@@ -77,12 +77,6 @@ def reciprocal(x: Tensor, *, scale: float, name: str) -> Tensor:
 
 
 @_kernel_opcode
-def erf(x: Tensor, *, name: str) -> Tensor:
-    """2 / sqrt(pi) times the integral of e^-t^2 from 0 to x"""
-    return pointwise(name, for_dtype(x, elementary.erf, tirx.erf), x)
-
-
-@_kernel_opcode
 def silu(x: Tensor, *, name: str) -> Tensor:
     """x / (1 + e^-x)"""
     once = for_dtype(x, elementary.once, lambda v, body: body(v))
@@ -140,7 +134,7 @@ def _square(value: Any) -> Any:
 
 
 @_kernel_opcode
-def pad(
+def surround(
     x: Tensor,
     *,
     before: tuple[int, ...],
@@ -165,19 +159,6 @@ def pad(
         return tirx.if_then_else(tirx.all(*conditions), inner, const(value, x))
 
     return te.compute(grid, element, name=name)
-
-
-@_kernel_opcode
-def slice_(
-    x: Tensor, *, axis: int, start: int, step: int, size: int, name: str
-) -> Tensor:
-    """y[.., i, ..] = x[.., start + i step, ..]"""
-    shape = (*shape_of(x)[:axis], size, *shape_of(x)[axis + 1 :])
-    return te.compute(
-        shape,
-        lambda *i: x(*i[:axis], i[axis] * step + start, *i[axis + 1 :]),
-        name=name,
-    )
 
 
 @_kernel_opcode

@@ -30,10 +30,10 @@ MAX_VECTOR = 64
 # Anchors that only move numbers.
 _MOVES = (
     *("concat", "transpose", "resize", "reshape", "move", "slice", "expand", "pad"),
-    *("gather", "flip", "cast", "zeros", "identity"),
+    *("gather", "flip", "cast", "zeros", "identity", "surround"),
 )
 # Of those, the ones that leave neighbouring channels side by side.
-_STRAIGHT = ("concat", "resize", "pad", "expand")
+_STRAIGHT = ("concat", "resize", "pad", "surround", "expand")
 _NORMS = ("softmax", "layer_norm")
 
 

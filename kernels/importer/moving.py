@@ -137,4 +137,6 @@ def pad(
     missing = len(x.shape) - len(amounts) // 2
     before = (0,) * missing + tuple(reversed(amounts[::2]))
     after = (0,) * missing + tuple(reversed(amounts[1::2]))
-    return b.emit("pad", x, out=out, before=before, after=after, value=float(value))
+    return b.emit(
+        "surround", x, out=out, before=before, after=after, value=float(value)
+    )

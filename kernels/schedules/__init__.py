@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from gos_fx.kernels import te_kernels  # noqa: F401  (registers opcodes)
+from gos_fx.kernels import (  # noqa: F401  (register opcodes)
+    te_calculus,
+    te_kernels,
+    te_linear,
+    te_moving,
+)
 from gos_fx.kernels.schedules import (
     cross_correlation,
+    gradients,
     linear_algebra,
     matmul,
     stage,
     window,
 )
 
-__all__ = ["cross_correlation", "linear_algebra", "matmul", "stage", "window"]
+__all__ = [
+    "cross_correlation",
+    "gradients",
+    "linear_algebra",
+    "matmul",
+    "stage",
+    "window",
+]

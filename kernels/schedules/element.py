@@ -76,9 +76,10 @@ def traced(
         if sch.get(block).name_hint not in names:
             sch.compute_inline(block)
     expressions = []
-    for name in names:
+    for name, stage in zip(names, stages):
         block = sch.get(sch.get_sblock(name))
-        indices = [v.var for v in block.iter_vars]
+        # The block of a number alone has an axis that nothing depends on.
+        indices = [v.var for v in block.iter_vars][: len(stage.shape)]
         values = given if name == names[0] else ()
         expressions.append(IndexMap([*indices, *values], [block.body.value], None))
     buffers = tuple(sch.mod["main"].params)[len(given) : len(parameters) + 1]

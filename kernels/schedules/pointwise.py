@@ -53,6 +53,8 @@ class Grid:
         kind = ForKind.SERIAL
         if prod(self.shape) >= PARALLEL_WORK:
             kind = ForKind.PARALLEL
+        if not self.shape:
+            return [store(())]
         *outer, inner = self.shape
 
         def row(index: Sequence[Any], kind: ForKind = ForKind.SERIAL) -> list[Any]:
@@ -147,8 +149,9 @@ def _is_flat(job: Job) -> bool:
 
 def _widest(job: Job) -> int:
     """Several vectors side by side; one where elements are gathered one by one; none
-    for weights, which are computed once, at compile time."""
-    if job.kernel.nodes[-1].type.role != "map":
+    for a number, nor for weights, which are computed once, at compile time."""
+    of = job.kernel.nodes[-1].type
+    if of.role != "map" or not of.shape:
         return 1
     end = job.layout(job.kernel.output).order[-1]
     is_straight = all(is_elementwise(node) for node in job.kernel.nodes) and all(

@@ -70,7 +70,8 @@ def reduction(job: Job) -> Scheduled:
     x, *gains = (operands[name] for name in anchor.operands)
     layout = job.layout(job.kernel.output)
     shape, extent = layout.stored(concrete(anchor.type)), int(x.shape[at])
-    keeps = anchor.opcode in _ROWS
+    is_row = anchor.opcode in _ROWS
+    keeps = is_row or bool(anchor.attrs.get("keep"))
 
     def element(*index: Any) -> Any:
         logical = list(layout.logical(index[:-1]))
@@ -86,7 +87,7 @@ def reduction(job: Job) -> Scheduled:
     traced = element_of(job, operands, job.kernel.nodes[1:], *reads)
     widest = VECTORS * lanes(job.machine)
     rows = _Rows(anchor, traced, shape, extent, widest)
-    if keeps:
+    if is_row:
         body = rows.normalised(anchor.opcode)
     elif _is_contiguous(job, anchor.operands[0], at):
         body = rows.folded(anchor.opcode)
