@@ -61,7 +61,8 @@ def called(node: fx.Node, module: nn.Module) -> Found:
 
     def given(source: fx.Node) -> Any:
         if source.op == "get_attr":
-            return attribute(source)
+            assert source.graph.owning_module is not None
+            return attribute(source.graph.owning_module, source)
         if "number" in source.meta:
             return source.meta["number"]
         if source not in values:
@@ -89,9 +90,9 @@ def called(node: fx.Node, module: nn.Module) -> Found:
     return call, tuple(n.name for n in nodes), inputs, outputs
 
 
-def attribute(node: fx.Node) -> Any:
-    """What a ``get_attr`` node reads."""
-    value: Any = node.graph.owning_module
+def attribute(owner: nn.Module, node: fx.Node) -> Any:
+    """The module that a node calls, or what a ``get_attr`` node reads."""
+    value: Any = owner
     for name in str(node.target).split("."):
         value = getattr(value, name)
     return value

@@ -79,4 +79,7 @@ def code_digest(module: fx.GraphModule) -> str:
             target = getattr(target, "__name__", repr(target))
         operands = fx.map_arg((node.args, node.kwargs), lambda n: index[n])
         lines.append(f"{node.op} {target} {operands}")
+        if node.op == "call_module":
+            inner = module.get_submodule(str(node.target)).modules()
+            lines += [code_digest(m) for m in inner if isinstance(m, fx.GraphModule)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

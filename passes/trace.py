@@ -18,6 +18,7 @@ from gos_fx.passes.nested import largest_difference
 from gos_fx.passes.replace_in_place import replace_in_place
 from gos_fx.passes.separate_calls import separate_calls
 from gos_fx.passes.source import SOURCE
+from gos_fx.passes.take_apart import take_apart
 
 logger = logging.getLogger("gos_fx")
 
@@ -60,7 +61,9 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> fx.GraphModule:
     separate_calls(traced)
     replace_in_place(traced, example_inputs)
     traced.meta[UNTRACED] = opaque
-    difference = largest_difference(propagate_shapes(traced, example_inputs), output)
+    found = propagate_shapes(traced, example_inputs)
+    take_apart(traced)
+    difference = largest_difference(found, output)
     if difference > TOLERANCE and _repeats(original, example_inputs, output):
         raise UntraceableModel(
             f"its trace computes something else: outputs differ by {difference:.1g}",
@@ -109,9 +112,18 @@ def run_once(model: nn.Module, example_inputs: ExampleInputs) -> Any:
 
 
 def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> Any:
-    """Run once, note shape and dtype on every node, and give the output."""
+    """Run once, note on every node the shape and type of its tensors, or its
+    ``number`` if it gives sizes, and give the output."""
     with torch.no_grad():
-        return ShapeProp(graph_module).propagate(*example_inputs)
+        return _Shapes(graph_module).propagate(*example_inputs)
+
+
+class _Shapes(ShapeProp):
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, int | float | torch.Size | torch.dtype | torch.device):
+            n.meta["number"] = result
+        return result
 
 
 def as_arguments(model: nn.Module, example_inputs: Any) -> ExampleInputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,22 @@ from gos_fx.ir.graph import Graph, Node
 MATERIALISE_BYTES = 256 << 20
 
 
-def evaluate(graph: Graph, values: Mapping[str, Tensor]) -> Any:
+# What one instruction gives for its operands; ``like`` is the graph's first input.
+Compute = Callable[[Node, Sequence[Any], Any], Any]
+
+
+def by_reference(node: Node, operands: Sequence[Any], like: Any) -> Any:
+    """What depends on no operand is made where, and of the type of which, ``like``
+    is."""
+    reference = node.declaration.reference
+    if node.declaration.like:
+        return reference(*operands, **node.attrs, like=like)
+    return reference(*operands, **node.attrs)
+
+
+def evaluate(
+    graph: Graph, values: Mapping[str, Tensor], compute: Compute = by_reference
+) -> Any:
     """Output of a concrete graph for tensors by input name: a tensor, or a tuple of
     them where the output is a bundle.
 
@@ -35,7 +50,7 @@ def evaluate(graph: Graph, values: Mapping[str, Tensor]) -> Any:
         environment[declared.name] = values[declared.name]
     for node in graph.nodes:
         if not (is_summed(graph, node) or is_biased(graph, node)):
-            environment[node.name] = _run(graph, node, environment)
+            environment[node.name] = _run(graph, node, environment, compute)
     return environment[graph.output]
 
 
@@ -83,10 +98,10 @@ def is_biased(graph: Graph, node: Node) -> bool:
     )
 
 
-def _run(graph: Graph, node: Node, environment: dict[str, Any]) -> Any:
-    if not node.operands:
-        return _create(graph, node, environment)
-    first = graph.by_name.get(node.operands[0])
+def _run(
+    graph: Graph, node: Node, environment: dict[str, Any], compute: Compute
+) -> Any:
+    first = graph.by_name.get(node.operands[0]) if node.operands else None
     if first is not None and is_biased(graph, first):
         maps = graph.by_name[first.operands[0]]
         operands = [environment[name] for name in maps.operands]
@@ -97,18 +112,9 @@ def _run(graph: Graph, node: Node, environment: dict[str, Any]) -> Any:
     if node.opcode == "cross_correlation":
         _check_size(node)
     operands = [environment[name] for name in node.operands]
-    if all(isinstance(operand, float) for operand in operands):
+    if operands and all(isinstance(operand, float) for operand in operands):
         operands = [torch.tensor(o, dtype=torch.float64) for o in operands]
-    return node.declaration.reference(*operands, **node.attrs)
-
-
-def _create(graph: Graph, node: Node, environment: dict[str, Any]) -> Any:
-    """What depends on no operand is made where, and of the type of which, the first
-    input is."""
-    reference = node.declaration.reference
-    if not node.declaration.like:
-        return reference(**node.attrs)
-    return reference(**node.attrs, like=environment[graph.inputs[0].name])
+    return compute(node, operands, environment[graph.inputs[0].name])
 
 
 def _check_size(node: Node) -> None:
