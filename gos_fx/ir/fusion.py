@@ -70,6 +70,7 @@ def aggregates_channels(node: Node, maps: Node) -> bool:
         and node.operands[0] == maps.name
         and (len(node.operands) == 1 or node.opcode == "weighted_mean")
         and node.attrs.get("axis") == "ci"
+        and not node.attrs.get("keep")
     )
 
 
