@@ -14,6 +14,7 @@ from gos_fx.ir.network import Network
 from gos_fx.kernels.layout import Layout, inside, results
 from gos_fx.kernels.movement import settle
 from gos_fx.kernels.prim_func import build_kernel
+from gos_fx.kernels.scan import hoist
 from gos_fx.kernels.schedule_rule import Packing
 from gos_fx.kernels.tiles import concrete
 from gos_fx.targets.target import Machine
@@ -63,7 +64,7 @@ def emit_network(
         border: feature maps that come in and go out have their axes in logical order;
             else as between two kernels.
     """
-    network, layouts = settle(decompose(network), border=border)
+    network, layouts = settle(decompose(hoist(network)), border=border)
     values = {v.name: x for v, x in zip(network.inputs, inputs, strict=True)}
     emission = _Emission(builder, network, machine, layouts, calls, values)
     for node in network.nodes:

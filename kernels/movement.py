@@ -23,7 +23,7 @@ from gos_fx.kernels.tiles import concrete
 MOVEMENT = ("reshape", "transpose", "slice", "expand")
 # These read each element many times, neighbouring channels together; a bundle is
 # memory.
-_WANT_STORED = ("cross_correlation", "max_pool", "avg_pool", "bundle")
+_WANT_STORED = ("cross_correlation", "max_pool", "avg_pool", "bundle", "scan")
 Array = NDArray[np.int64]
 
 

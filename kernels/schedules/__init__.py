@@ -13,6 +13,7 @@ from gos_fx.kernels.schedules import (
     gradients,
     linear_algebra,
     matmul,
+    scan,
     stage,
     window,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "gradients",
     "linear_algebra",
     "matmul",
+    "scan",
     "stage",
     "window",
 ]

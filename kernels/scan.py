@@ -1,0 +1,189 @@
+"""Scans before they are cut into kernels: what need not be done at every step is done
+before the first one, and states that nobody reads are not written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from gos_fx.instructions.recurrence import TIME, is_step
+from gos_fx.ir.fusion import is_elementwise
+from gos_fx.ir.graph import Graph, Input, Node
+from gos_fx.ir.network import Network
+from gos_fx.ir.types import Type, bundle
+from gos_fx.kernels.tiles import concrete
+
+SCAN, _SCALAR, _RESULT = "scan", "scalar", "result"
+KEPT = "kept"  # attribute: indices of the states whose sequences somebody reads
+
+
+def body_network(scan: Node) -> Network:
+    """What a scan does at each step; outputs are the next states, in their order.
+
+    None of them is a state as it was, so that each can be overwritten by the next.
+    """
+    body: Graph = scan.attr("body")
+    nodes, outputs = list(body.nodes), [body.output]
+    if body.result.is_bundle:
+        outputs = list(body.by_name[body.output].operands)
+        nodes.remove(body.by_name[body.output])
+    states = scan.attr("states")
+    for i, name in enumerate(outputs):
+        if name in states:
+            outputs[i] = f"{name}_again_{i}"
+            identity = (("scale", 1.0), ("shift", 0.0))
+            nodes.append(
+                Node(outputs[i], "affine", (name,), identity, body.types[name])
+            )
+    return Network(body.inputs, tuple(nodes), tuple(outputs))
+
+
+def hoist(network: Network) -> Network:
+    """The network with the scans' constant parts and products of sequences outside.
+
+    A product of one step with a weight is a row of that of the whole sequence.
+    """
+    nodes: list[Node] = []
+    owners = dict(network.owners)
+    changed: dict[str, Node] = {}
+    for node in network.nodes:
+        if node.opcode == SCAN:
+            hoisting = _Hoisting(node, network.types)
+            before, changed[node.name] = hoisting.run(network.users[node.name])
+            owners |= {n.name: owners.get(node.name, node.name) for n in before}
+            nodes += [*before, changed[node.name]]
+        elif node.opcode == _RESULT and node.operands[0] in changed:
+            kept = changed[node.operands[0]].attr(KEPT)
+            index = kept.index(node.attr("index"))
+            nodes.append(replace(node, attributes=(("index", index),)))
+        else:
+            nodes.append(node)
+    return replace(network, nodes=tuple(nodes), owners=owners)
+
+
+@dataclass
+class _Hoisting:
+    """One scan, and the values of its body that are there before it.
+
+    Attributes:
+        constants: what depends on no step, by its name in the body.
+        rows: of what depends on one step alone: those of all steps below each other.
+        nodes: that compute these.
+    """
+
+    scan: Node
+    types: dict[str, Type]
+    constants: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, str] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    def run(self, users: Sequence[Node]) -> tuple[list[Node], Node]:
+        """What comes before the scan, and the scan of what is left of the body."""
+        body: Graph = self.scan.attr("body")
+        names = (value.name for value in body.inputs)
+        given = dict(zip(names, self.scan.operands, strict=True))
+        for value in body.inputs:
+            if value.type.role != "map":
+                self.constants[value.name] = given[value.name]
+            elif is_step(value, self.scan.attr("states")) and value.type.rank == 2:
+                self._flatten(value, given[value.name])
+        left = []
+        for node in body.nodes:
+            if self._is_constant(node):
+                self._move(node, self.constants, node.type)
+            elif self._is_of_rows(node, body.types):
+                shape = (self._rows(node), *node.type.shape[1:])
+                self._move(node, self.rows, replace(node.type, shape=shape))
+            if node.name not in self.constants | self.rows or node.opcode == _SCALAR:
+                left.append(node)
+        scan = self._rest(body, left, given, users)
+        needed = set(scan.operands)
+        for node in reversed(self.nodes.values()):
+            if node.name in needed:
+                needed |= set(node.operands)
+        return [n for n in self.nodes.values() if n.name in needed], scan
+
+    def _is_constant(self, node: Node) -> bool:
+        return node.type.role != "map" and all(
+            name in self.constants for name in node.operands
+        )
+
+    def _is_of_rows(self, node: Node, types: dict[str, Type]) -> bool:
+        """Whether each row of the result follows from a row of sequences."""
+        maps = [name for name in node.operands if types[name].role == "map"]
+        others = [name for name in node.operands if name not in maps]
+        known = maps and all(name in self.rows for name in maps)
+        if not known or any(name not in self.constants for name in others):
+            return False
+        if node.opcode == "matmul":
+            left, right = node.operands
+            return maps == [left] and types[right].rank == 2
+        shapes = {types[name].shape for name in maps}
+        narrow = all(types[name].rank < 2 for name in others)
+        return is_elementwise(node) and shapes == {node.type.shape} and narrow
+
+    def _rows(self, node: Node) -> int:
+        first = next(name for name in node.operands if name in self.rows)
+        return concrete(self.nodes[self.rows[first]].type)[0]
+
+    def _flatten(self, value: Input, source: str) -> None:
+        batch, length, size = concrete(self.types[source])
+        shape = (batch * length, size)
+        name = self.rows[value.name] = self._name(value.name)
+        of = replace(value.type, shape=shape)
+        self.nodes[name] = Node(name, "reshape", (source,), (("shape", shape),), of)
+
+    def _move(self, node: Node, to: dict[str, str], of: Type) -> None:
+        places = self.constants | self.rows
+        operands = tuple(places[name] for name in node.operands)
+        found = [self.types.get(name) or self.nodes[name].type for name in operands]
+        if any(t.role == "map" for t in found):
+            of = replace(of, role="map")  # weights that another layer computes
+        name = to[node.name] = self._name(node.name)
+        self.nodes[name] = Node(name, node.opcode, operands, node.attributes, of)
+
+    def _rest(
+        self,
+        body: Graph,
+        left: list[Node],
+        given: dict[str, str],
+        users: Sequence[Node],
+    ) -> Node:
+        """The scan with what was moved among its operands."""
+        inputs, operands = [], []
+        read = {name for node in left for name in node.operands} | {body.output}
+        here = {node.name for node in left}
+        for value in (*body.inputs, *body.nodes):
+            name = value.name
+            if name not in read or name in here:
+                continue
+            inputs.append(Input(name, value.type))
+            if name in given:
+                operands.append(given[name])
+            elif name in self.constants:
+                operands.append(self.constants[name])
+            else:
+                operands.append(self._sequence(name, value.type))
+        body = Graph(body.name, tuple(inputs), tuple(left), body.output)
+        kept = tuple(sorted({user.attr("index") for user in users}))
+        attributes = {**self.scan.attrs, "body": body, KEPT: kept}
+        parts = [self.scan.type.parts[index] for index in kept]
+        return replace(
+            self.scan,
+            operands=tuple(operands),
+            attributes=tuple(attributes.items()),
+            type=bundle(parts),
+        )
+
+    def _sequence(self, name: str, step: Type) -> str:
+        """Rows as a sequence again."""
+        length = concrete(self.scan.type.parts[0])[TIME]
+        shape = (*step.shape[:TIME], length, *step.shape[TIME:])
+        made = self._name(f"{name}_steps")
+        of = replace(step, shape=shape)
+        attributes = (("shape", concrete(of)),)
+        self.nodes[made] = Node(made, "reshape", (self.rows[name],), attributes, of)
+        return made
+
+    def _name(self, name: str) -> str:
+        return f"{self.scan.name}_{name}"
