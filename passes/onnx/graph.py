@@ -13,6 +13,7 @@ from torch import Tensor
 from gos_fx import instructions  # noqa: F401  (fills the instruction table)
 from gos_fx.errors import Unsupported
 from gos_fx.instructions.convolution_onnx import channel_sum
+from gos_fx.ir.dim import Dim, symbol, symbols
 from gos_fx.ir.graph import Graph, Node
 from gos_fx.ir.interpreter import is_biased, is_summed
 from gos_fx.ir.opcode import broadcast
@@ -61,31 +62,25 @@ def graph_to_onnx(
     """
     concrete = graph if bindings is None else at_site(graph, bindings)
     free = bindings is not None and takes_any_batch(graph, bindings)
+    first = stands_for_batch if free else lambda symbolic: None
     b = GraphBuilder()
     values: dict[str, Any] = {v.name: b.fresh(v.name) for v in concrete.maps}
-    values |= {v.name: b.weight(v.name, weights[v.name]) for v in concrete.weights}
     inputs = [
-        b.declared(values[v.name], v.type, _batch(free, symbolic.type))
+        b.declared(values[v.name], v.type, first(symbolic.type))
         for v, symbolic in zip(concrete.maps, graph.maps, strict=True)
     ]
-    b.scope = ""
+    values |= {v.name: b.weight(v.name, weights[v.name]) for v in concrete.weights}
     result = append(b, concrete, values)
-    parts = zip(
-        result if concrete.result.is_bundle else (result,),
-        concrete.result.values,
-        graph.result.values,
-        strict=True,
-    )
-    outputs = [
-        output(
-            b,
-            name,
-            found,
-            _batch(free, symbolic),
-            i if concrete.result.is_bundle else None,
-        )
-        for i, (name, found, symbolic) in enumerate(parts)
-    ]
+    parts = concrete.result.values, graph.result.values
+    if concrete.result.is_bundle:
+        outputs = [
+            output(b, name, found, first(symbolic), i)
+            for i, (name, found, symbolic) in enumerate(
+                zip(result, *parts, strict=True)
+            )
+        ]
+    else:
+        outputs = [output(b, result, concrete.result, first(graph.result))]
     return to_model(b, graph.name, inputs, outputs)
 
 
@@ -153,12 +148,7 @@ def to_model(
 
 def at_site(template: Graph, bindings: Mapping[str, int]) -> Graph:
     """The concrete graph, with the batch of its reshapes left to the runtime."""
-    concrete = template.instantiate(bindings)
-    nodes = [
-        _with_open_batch(node, symbolic)
-        for node, symbolic in zip(concrete.nodes, template.nodes, strict=True)
-    ]
-    return replace(concrete, nodes=tuple(nodes))
+    return _with_open_batch(template.instantiate(bindings), template)
 
 
 def takes_any_batch(template: Graph, bindings: Mapping[str, int]) -> bool:
@@ -212,23 +202,28 @@ def _refuse_without_form(graph: Graph) -> None:
         )
 
 
-def _with_open_batch(node: Node, symbolic: Node) -> Node:
-    if node.opcode != "reshape":
-        return node
-    first, *rest = symbolic.attr("shape")
-    if BATCH not in _symbols([first]) or BATCH in _symbols(rest):
-        return node
-    shape = (-1, *node.attr("shape")[1:])
-    return replace(node, attributes=(("shape", shape),))
+def _with_open_batch(concrete: Graph, template: Graph) -> Graph:
+    nodes = []
+    for node, symbolic in zip(concrete.nodes, template.nodes, strict=True):
+        attributes = node.attrs
+        for key, value in symbolic.attributes:
+            if isinstance(value, Graph):
+                attributes[key] = _with_open_batch(attributes[key], value)
+        if node.opcode == "reshape":
+            first, *rest = symbolic.attr("shape")
+            if _has_batch(first) and not any(map(_has_batch, rest)):
+                attributes["shape"] = (-1, *attributes["shape"][1:])
+        nodes.append(replace(node, attributes=tuple(attributes.items())))
+    return replace(concrete, nodes=tuple(nodes))
 
 
-def _symbols(dims: Sequence[Any]) -> frozenset[str]:
-    return Type("map", tuple(dims)).symbols
+def _has_batch(dim: Dim) -> bool:
+    return BATCH in symbols(dim)
 
 
-def _batch(free: bool, symbolic: Type) -> str | int | None:
-    """What stands for the first size: ``N``, nothing where it depends on N, or None
-    where it is known."""
-    if not free or not symbolic.shape or BATCH not in _symbols(symbolic.shape[:1]):
+def stands_for_batch(symbolic: Type) -> str | int | None:
+    """What to call the first size of a value where any batch will do: ``N``, 0 where it
+    depends on N, None where it is known."""
+    if not symbolic.shape or not _has_batch(symbolic.shape[0]):
         return None
-    return BATCH if str(symbolic.shape[0]) == BATCH else 0
+    return BATCH if symbolic.shape[0] == symbol(BATCH) else 0
