@@ -3,7 +3,6 @@ before the first one, and states that nobody reads are not written down."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gos_fx.instructions.recurrence import TIME, is_step
@@ -49,7 +48,8 @@ def hoist(network: Network) -> Network:
     for node in network.nodes:
         if node.opcode == SCAN:
             hoisting = _Hoisting(node, network.types)
-            before, changed[node.name] = hoisting.run(network.users[node.name])
+            kept = _read_states(network, node)
+            before, changed[node.name] = hoisting.run(kept)
             owners |= {n.name: owners.get(node.name, node.name) for n in before}
             nodes += [*before, changed[node.name]]
         elif node.opcode == _RESULT and node.operands[0] in changed:
@@ -59,6 +59,14 @@ def hoist(network: Network) -> Network:
         else:
             nodes.append(node)
     return replace(network, nodes=tuple(nodes), owners=owners)
+
+
+def _read_states(network: Network, scan: Node) -> tuple[int, ...]:
+    """Indices of the states that somebody reads."""
+    users = network.users[scan.name]
+    if scan.name in network.outputs or any(user.opcode != _RESULT for user in users):
+        return tuple(range(len(scan.type.parts)))
+    return tuple(sorted({user.attr("index") for user in users}))
 
 
 @dataclass
@@ -77,7 +85,7 @@ class _Hoisting:
     rows: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
 
-    def run(self, users: Sequence[Node]) -> tuple[list[Node], Node]:
+    def run(self, kept: tuple[int, ...]) -> tuple[list[Node], Node]:
         """What comes before the scan, and the scan of what is left of the body."""
         body: Graph = self.scan.attr("body")
         names = (value.name for value in body.inputs)
@@ -96,7 +104,7 @@ class _Hoisting:
                 self._move(node, self.rows, replace(node.type, shape=shape))
             if node.name not in self.constants | self.rows or node.opcode == _SCALAR:
                 left.append(node)
-        scan = self._rest(body, left, given, users)
+        scan = self._rest(body, left, given, kept)
         needed = set(scan.operands)
         for node in reversed(self.nodes.values()):
             if node.name in needed:
@@ -147,7 +155,7 @@ class _Hoisting:
         body: Graph,
         left: list[Node],
         given: dict[str, str],
-        users: Sequence[Node],
+        kept: tuple[int, ...],
     ) -> Node:
         """The scan with what was moved among its operands."""
         inputs, operands = [], []
@@ -165,7 +173,6 @@ class _Hoisting:
             else:
                 operands.append(self._sequence(name, value.type))
         body = Graph(body.name, tuple(inputs), tuple(left), body.output)
-        kept = tuple(sorted({user.attr("index") for user in users}))
         attributes = {**self.scan.attrs, "body": body, KEPT: kept}
         parts = [self.scan.type.parts[index] for index in kept]
         return replace(

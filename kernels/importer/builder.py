@@ -94,6 +94,10 @@ class Builder:
         of = self._type(name)
         if not of.is_bundle:
             return Value(name, _sizes(of))
+        last = graph.by_name[graph.output]
+        if last.opcode == "bundle":
+            parts = (names[part] for part in last.operands)
+            return tuple(Value(part, _sizes(self._type(part))) for part in parts)
         return tuple(
             self._add("result", (name,), (("index", i),), part)
             for i, part in enumerate(of.parts)
