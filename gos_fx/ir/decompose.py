@@ -146,8 +146,8 @@ class _Decomposition:
 class _Parts:
     """One correlation in parts: its ``maps``, and ``last``, their sum or themselves.
 
-    Every part gets the schedule nodes ``behind`` them, and with the last part also those
-    ``between`` the two.
+    Every part gets the schedule nodes ``behind`` them, and those ``between`` the two,
+    which the last part gets as well.
     """
 
     def __init__(
@@ -242,8 +242,8 @@ class _Parts:
             *("slice", (value,), replace(before, shape=shape)),
             axis=axis,
             start=start,
-            step=1,
             size=size,
+            step=1,
         )
 
     def _emit(
