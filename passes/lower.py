@@ -153,15 +153,6 @@ def _symbols_of(value: Value) -> tuple[str, ...]:
     return table.get(len(value.shape), ())
 
 
-def sizes_of(axes: Sequence[Dim], shape: Shape) -> dict[str, int]:
-    """The sizes of the axes that are a symbol each."""
-    return {
-        str(axis): size
-        for axis, size in zip(axes, shape, strict=True)
-        if isinstance(axis, Expr) and axis.op == "symbol"
-    }
-
-
 Rule = Callable[[Lowering, nn.Module, str, Shape, Shape], str]
 # The symbols by which the map of a module is declared where it leads its operator.
 AxesRule = Callable[[Lowering, nn.Module, Shape], str]
@@ -248,9 +239,11 @@ def lower_modules(
     Raises:
         Unsupported: a module's setting that its lowering does not cover.
     """
-    state = Lowering(Builder(type(modules[0]).__name__.lower()))
+    first = type(modules[0])
+    state = Lowering(Builder(first.__name__.lower()))
     with refusals():
-        value = state.map(Value("x", shapes[0], dtype))
+        axes = _AXES[first](state, modules[0], shapes[0]) if first in _AXES else ""
+        value = state.map(Value("x", shapes[0], dtype), axes)
         for module, before, after in zip(modules, shapes[:-1], shapes[1:], strict=True):
             value = _LOWERINGS[type(module)](state, module, value, before, after)
         return finish(state, value)

@@ -15,7 +15,7 @@ from typing import Any
 
 from gos_fx.errors import VerifyError
 from gos_fx.ir.attribute import Attribute
-from gos_fx.ir.dim import Dim, ceildiv, symbol
+from gos_fx.ir.dim import Dim, Expr, ceildiv, symbol
 from gos_fx.ir.types import DTYPES, FLOATS, ROLES, Type, bundle, strongest
 from gos_fx.registry import Registry
 
@@ -266,16 +266,24 @@ def windowed_extent(
 ) -> Dim:
     """Extent after a window moves along an axis (``name`` is ``h`` or ``w``).
 
-    In a template the site's own stride leads from its input grid to its output grid,
-    and a literal stride s to ``ceildiv(extent, s)``; padding is solved from that.
+    In a template the site's own stride leads from its input grid (padded, cropped or
+    upsampled) to its output grid, and a literal stride s to ``ceildiv(extent, s)``;
+    padding is solved from that.
     """
     if padding is not None:
         return (extent + sum(padding) - reach) // stride + 1
     if stride == symbol(f"S_{name}"):
-        if extent != symbol(name.upper()):
+        if not _on_grid(extent, symbol(name.upper())):
             raise VerifyError(
                 f"the site's stride S_{name} must start from the input grid",
                 where=f"extent {extent}",
             )
         return symbol(f"{name.upper()}_out")
     return ceildiv(extent, stride)
+
+
+def _on_grid(extent: Dim, grid: Expr) -> bool:
+    """Is it the grid, or a sum or product with it?"""
+    if extent == grid or not isinstance(extent, Expr) or extent.op not in "+-*":
+        return extent == grid
+    return any(_on_grid(part, grid) for part in extent.args)  # type: ignore[arg-type]

@@ -2,11 +2,28 @@
 
 from gos_fx.passes.lowerings import (
     activation,
+    adaptive_pooling,
     convolution,
+    embedding,
     linear,
     normalization,
+    padding,
     pooling,
     shape,
+    transposed,
+    upsample,
 )
 
-__all__ = ["activation", "convolution", "linear", "normalization", "pooling", "shape"]
+__all__ = [
+    "activation",
+    "adaptive_pooling",
+    "convolution",
+    "embedding",
+    "linear",
+    "normalization",
+    "padding",
+    "pooling",
+    "shape",
+    "transposed",
+    "upsample",
+]

@@ -8,65 +8,82 @@ from torch import nn
 
 from gos_fx.errors import Unsupported
 from gos_fx.passes.lower import Lowering, Shape, lowering
+from gos_fx.passes.lowerings.layout import (
+    channels_first,
+    check_batch,
+    lift,
+    pair,
+    restore,
+)
+from gos_fx.passes.lowerings.padding import pad
+
+MaxPool = nn.MaxPool1d | nn.MaxPool2d
+AvgPool = nn.AvgPool1d | nn.AvgPool2d
+_ONE_ROW = (nn.MaxPool1d, nn.AvgPool1d)
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-def _window(
-    state: Lowering, module: nn.MaxPool2d | nn.AvgPool2d, before: Shape, after: Shape
-) -> dict[str, Any]:
-    if len(before) != 4:
-        raise Unsupported("pooling without a batch axis")
-    state.bind("H_out W_out", after[2:])
-    state.bind("P_h P_w", _pair(module.padding))
-    state.bind("D_h D_w", (1, 1))
-    return {
-        "kernel": state.bind("K_h K_w", _pair(module.kernel_size)),
-        "stride": state.bind("S_h S_w", _pair(module.stride)),
-    }
-
-
+@lowering(nn.MaxPool1d, axes=channels_first)
 @lowering(nn.MaxPool2d)
 def max_pool(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
-    assert isinstance(module, nn.MaxPool2d)
-    if _pair(module.dilation) != (1, 1) or module.return_indices:
+    assert isinstance(module, nn.MaxPool1d | nn.MaxPool2d)
+    rank = _rank(module, before)
+    if pair(module.dilation, rank) != (1, 1) or module.return_indices:
         raise Unsupported("max pooling with dilation or indices")
-    return state.builder.emit("max_pool", x, **_window(state, module, before, after))
+    window = _window(state, module, after, pair(module.padding, rank, 0))
+    value = state.builder.emit("max_pool", lift(state, x), **window)
+    return restore(state, value, rank)
 
 
+@lowering(nn.AvgPool1d, axes=channels_first)
 @lowering(nn.AvgPool2d)
 def avg_pool(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
-    assert isinstance(module, nn.AvgPool2d)
-    padded = _pair(module.padding) != (0, 0) and module.count_include_pad
-    if module.divisor_override is not None or (module.ceil_mode and padded):
-        raise Unsupported("average pooling with a divisor of its own")
-    window = _window(state, module, before, after)
-    return state.builder.emit("avg_pool", x, **window, include_pad=padded)
+    """Padding counts where the module says so; what overhangs it never does."""
+    assert isinstance(module, nn.AvgPool1d | nn.AvgPool2d)
+    rank, b = _rank(module, before), state.builder
+    x, sides = lift(state, x), pair(module.padding, rank, 0)
+    counted = sides != (0, 0) and module.count_include_pad
+    divisor = getattr(module, "divisor_override", None)
+    if counted and module.ceil_mode and divisor is None:
+        x = pad(state, x, (sides[0], sides[0], sides[1], sides[1]), "zeros")
+        counted, sides = False, (0, 0)
+    window = _window(state, module, after, sides)
+    include_pad = counted or divisor is not None
+    value = b.emit("avg_pool", x, **window, include_pad=include_pad)
+    if divisor is not None:
+        rows, columns = pair(module.kernel_size, rank)
+        scale = b.emit("scalar", value=rows * columns / divisor)
+        value = b.emit("hadamard", value, scale)
+    return restore(state, value, rank)
 
 
-@lowering(nn.AdaptiveAvgPool2d)
-def adaptive_avg_pool(
-    state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
-) -> str:
-    """Windows of H // H_out where that divides; others differ in size."""
-    if len(before) != 4:
-        raise Unsupported("pooling without a batch axis")
-    if before[2] % after[2] or before[3] % after[3]:
-        raise Unsupported(f"adaptive pooling from {before[2:]} to {after[2:]}")
-    kernel = (before[2] // after[2], before[3] // after[3])
-    state.bind("H_out W_out", after[2:])
-    state.bind("P_h P_w", (0, 0))
+def _rank(module: MaxPool | AvgPool, before: Shape) -> int:
+    rank = 3 if isinstance(module, _ONE_ROW) else 4
+    check_batch(before, rank, "pooling")
+    return rank
+
+
+def _window(
+    state: Lowering, module: MaxPool | AvgPool, after: Shape, padding: tuple[int, int]
+) -> dict[str, Any]:
+    """Attributes of a pooling window; those of one row have no symbols for it."""
+    rank = len(after)
+    stride = module.kernel_size if module.stride is None else module.stride
+    state.bind("P_h P_w", padding)
+    return window(state, after, pair(module.kernel_size, rank), pair(stride, rank))
+
+
+def window(
+    state: Lowering, after: Shape, kernel: tuple[int, int], stride: tuple[int, int]
+) -> dict[str, Any]:
+    rank = len(after)
+    state.bind("H_out W_out", pair(after[2:], rank))
     state.bind("D_h D_w", (1, 1))
-    return state.builder.emit(
-        "avg_pool",
-        x,
-        kernel=state.bind("K_h K_w", kernel),
-        stride=state.bind("S_h S_w", kernel),
-        include_pad=False,
-    )
+    k_h, k_w = state.bind("K_h K_w", kernel)
+    s_h, s_w = state.bind("S_h S_w", stride)
+    if rank == 3:
+        return {"kernel": (1, k_w), "stride": (1, s_w)}
+    return {"kernel": (k_h, k_w), "stride": (s_h, s_w)}
