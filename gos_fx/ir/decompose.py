@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from typing import Any, TypeVar
 
 from gos_fx.ir.dilation import Dilation, Entry, run_paddings, tap_offsets
@@ -146,8 +147,8 @@ class _Decomposition:
 class _Parts:
     """One correlation in parts: its ``maps``, and ``last``, their sum or themselves.
 
-    Every part gets the schedule nodes ``behind`` them, and those ``between`` the two,
-    which the last part gets as well.
+    Every part gets the schedule nodes ``between`` the two. Those ``behind`` stay behind
+    the whole; where that is put together of parts, they get them too.
     """
 
     def __init__(
@@ -158,16 +159,22 @@ class _Parts:
         between: Sequence[Node],
         behind: Sequence[Node],
     ) -> None:
-        self.maps, self._last = maps, last
-        self._between, self._behind = between, behind
-        self._types = dict(types)
+        self.maps, self._last, self._types = maps, last, dict(types)
         self._nodes: list[Node] = []
+        kernel: Any = types[maps.operands[1]].shape[2:]
+        self._runs = maps.attrs.get("group_dilation") or (maps.attr("dilation"),)
+        pieces = len(set(self._runs)) * prod(
+            len(_segments(entry, taps))
+            for entry, taps in zip(self._runs[0], kernel, strict=True)
+        )
+        self._schedules = [*between, *(behind if pieces > 1 else ())]
 
     def build(self) -> list[Node]:
         x, w = self.maps.operands
         attributes = self.maps.attrs
         groups = attributes.pop("groups")
-        runs = attributes.pop("group_dilation", None) or (attributes["dilation"],)
+        attributes.pop("group_dilation", None)
+        runs = self._runs
         kernel: Any = self._types[w].shape[2:]
         paddings = run_paddings(kernel, runs, attributes["padding"])
         parts = []
@@ -182,13 +189,7 @@ class _Parts:
         if len(parts) > 1:
             self._emit("concat", parts, self._last.type, axis="co")
         *before, final = self._nodes
-        final = replace(final, name=self._last.name)
-        nodes: list[Node] = []
-        for node in before:
-            nodes.append(node)
-            if node.opcode == self._last.opcode:
-                nodes += _standing_on(node, [*self._between, *self._behind])
-        return [*nodes, final, *_standing_on(final, self._between)]
+        return [*before, replace(final, name=self._last.name)]
 
     def _sum_of_segments(self, x: str, w: str, attributes: dict[str, Any]) -> str:
         """The correlation of one dilation, as a sum of those with even taps."""
@@ -218,15 +219,18 @@ class _Parts:
         shape[1] = outputs
         kind = replace(self.maps.type, shape=tuple(shape))
         found = self._emit(self.maps.opcode, (x, w), kind, **attributes)
-        if self._last is self.maps:
-            return found
-        del shape[2]  # the input channels
-        return self._emit(
-            self._last.opcode,
-            (found, *self._last.operands[1:]),
-            replace(self._last.type, shape=tuple(shape)),
-            **self._last.attrs,
-        )
+        if self._last is not self.maps:
+            del shape[2]  # the input channels
+            found = self._emit(
+                self._last.opcode,
+                (found, *self._last.operands[1:]),
+                replace(self._last.type, shape=tuple(shape)),
+                **self._last.attrs,
+            )
+        for schedule in self._schedules:
+            kind = self._types[found]
+            found = self._emit(schedule.opcode, (found,), kind, **schedule.attrs)
+        return found
 
     def _share(self, value: str, axis: int, first: int, count: int, runs: int) -> str:
         extent: Any = self._types[value].shape[axis]
@@ -257,16 +261,3 @@ class _Parts:
         node = Node(name, opcode, tuple(operands), tuple(attributes.items()), type)
         self._nodes.append(node)
         return name
-
-
-def _standing_on(node: Node, schedules: Sequence[Node]) -> list[Node]:
-    """Copies of schedule nodes for another value."""
-    return [
-        replace(
-            schedule,
-            name=f"{node.name}_{schedule.opcode}{i}",
-            operands=(node.name,),
-            type=node.type,
-        )
-        for i, schedule in enumerate(schedules)
-    ]
