@@ -43,7 +43,7 @@ BODIES = {
     "mean": 'v1 = mean(v0, axis="ci"); v2 = add(v1, b); return v2',
     "weighted": 'v1 = weighted_mean(v0, g, axis="ci"); return v1',
     "largest": 'v1 = max(v0, axis="ci"); return v1',
-    "scheduled": 'v1 = tile(v0, co=4); v2 = sum(v1, axis="ci"); v3 = tile(v2, wo=2); '
+    "scheduled": 'v1 = unroll(v0, kw=2); v2 = sum(v1, axis="ci"); v3 = tile(v2, wo=2); '
     "v4 = add(v3, b); return v4",
 }
 
