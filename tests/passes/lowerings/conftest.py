@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -42,10 +43,12 @@ def lowered(layer: nn.Module, shape: Shape, indices: int = 0) -> Operator:
     return operator
 
 
-def agree(layer: nn.Module, shape: Shape, indices: int = 0) -> Operator:
+def agree(
+    layer: nn.Module, shape: Shape, indices: int = 0, lost: float = 3e-7
+) -> Operator:
     """Check text, interpreter and emitted code of a layer against torch.
 
-    In float64 the interpreter leaves only what constants lost in float32.
+    In float64 the interpreter leaves only what constants ``lost`` in float32.
     """
     operator = lowered(layer, shape, indices)
     template = operator.template
@@ -63,7 +66,7 @@ def agree(layer: nn.Module, shape: Shape, indices: int = 0) -> Operator:
         close(evaluate(concrete, {"x": x, **weights}), layer(x.clone()), 1e-5)
         x = x if indices else x.double()
         precise = evaluate(concrete, {"x": x, **doubled})
-        close(precise, layer.double()(x.clone()), 3e-7)
+        close(precise, layer.double()(x.clone()), lost)
         layer.float()
     return operator
 
@@ -81,8 +84,8 @@ def lower() -> Callable[..., Operator]:
 
 @pytest.fixture
 def agrees(randomise: Callable[[nn.Module], nn.Module]) -> Callable[..., Operator]:
-    def check(layer: nn.Module, shape: Shape, indices: int = 0) -> Operator:
-        return agree(randomise(layer), shape, indices)
+    def check(layer: nn.Module, shape: Shape, **more: Any) -> Operator:
+        return agree(randomise(layer), shape, **more)
 
     return check
 
