@@ -38,6 +38,7 @@ LAYERS: dict[str, int] = {
     "gos_fx.backend": 9,
     "gos_fx.arguments": 9,
     "gos_fx.doctor": 9,
+    "gos_fx.reference": 9,
     "gos_fx.tables": 9,
     "gos_fx.tables_board": 9,
     "gos_fx.tables_tuning": 9,

@@ -34,6 +34,7 @@ STRICT = (
     "pipeline.py",
     "points.py",
     "preparation.py",
+    "reference",
     "registry.py",
     "result.py",
     "store.py",

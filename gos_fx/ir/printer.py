@@ -28,7 +28,7 @@ def _print(graph: Graph, name: str) -> str:
     for node in graph.nodes:
         arguments = [*node.operands]
         for key, value in node.attributes:
-            text = bodies[value] if isinstance(value, Graph) else _literal(value)
+            text = bodies[value] if isinstance(value, Graph) else literal(value)
             arguments.append(f"{key}={text}")
         lines.append(f"    {node.name} = {node.opcode}({', '.join(arguments)})")
     lines.append(f"    return {graph.output}")
@@ -58,10 +58,10 @@ def _input(value: Input) -> str:
     return f"{value.name}: {value.type}{default}"
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
     if isinstance(value, str):
         return repr(value).replace("'", '"')
     if isinstance(value, tuple):
-        inner = ", ".join(_literal(item) for item in value)
+        inner = ", ".join(literal(item) for item in value)
         return f"({inner},)" if len(value) == 1 else f"({inner})"
     return str(value)
