@@ -10,7 +10,13 @@ from torch.nn import functional as F
 
 from gos_fx.errors import Unsupported
 from gos_fx.passes.lower import Lowering, Shape, lowering
-from gos_fx.passes.lowerings.layout import channels_first, check_batch, lift, restore
+from gos_fx.passes.lowerings.layout import (
+    channels_first,
+    check_batch,
+    lift,
+    pair,
+    restore,
+)
 from gos_fx.passes.lowerings.pooling import window
 from gos_fx.passes.lowerings.resampling import resampled
 
@@ -54,6 +60,6 @@ def _divides(before: Shape, after: Shape) -> bool:
 
 def _equal_windows(state: Lowering, before: Shape, after: Shape) -> dict[str, Any]:
     sizes = tuple(a // b for a, b in zip(before[2:], after[2:], strict=True))
-    kernel = (1, *sizes) if len(sizes) == 1 else sizes
+    kernel = pair(sizes, len(before))
     state.bind("P_h P_w", (0, 0))
     return window(state, after, kernel, kernel)

@@ -26,11 +26,15 @@ def batch_norm(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
     """y = (x - mean) / sqrt(var + eps) * gain + shift, per channel."""
-    assert isinstance(module, WithStatistics)
+    assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+    return _by_statistics(state, module, x)
+
+
+def _by_statistics(state: Lowering, module: WithStatistics, x: str) -> str:
     if module.running_mean is None or module.running_var is None:
         raise Unsupported("batch norm without running statistics")
     b = state.builder
-    x = lift(state, x)
+    rank, x = b.types[x].rank, lift(state, x)
     channels = b.types[x].shape[1]
     mean = state.weight("mean", (channels,), module.running_mean, "constant")
     variance = module.running_var + module.eps
@@ -38,7 +42,7 @@ def batch_norm(
     value = b.emit("sub", x, mean)
     value = b.emit("div", value, b.emit("sqrt", var))
     value = _affine(state, value, module.weight, module.bias)
-    return restore(state, value, len(before))
+    return restore(state, value, rank)
 
 
 def _last_or_by_rank(state: Lowering, module: nn.Module, shape: Shape) -> str:
@@ -93,10 +97,10 @@ def instance_norm(
 ) -> str:
     """As layer norm, over rows and columns; with running statistics as batch norm."""
     assert isinstance(module, nn.InstanceNorm1d | nn.InstanceNorm2d)
-    if module.track_running_stats:
-        return batch_norm(state, module, x, before, after)
     rank = 3 if isinstance(module, nn.InstanceNorm1d) else 4
     check_batch(before, rank, "normalisation")
+    if module.track_running_stats:
+        return _by_statistics(state, module, x)
     b = state.builder
     x = lift(state, x)
     n, channels, h, w = b.types[x].shape

@@ -46,7 +46,7 @@ def _unflattened(state: Lowering, module: nn.Module, shape: Shape) -> str:
     assert isinstance(module, nn.Unflatten)
     if not isinstance(module.dim, int) or not module.dim % len(shape):
         raise Unsupported("Unflatten of the batch or of a named axis")
-    sizes = [int(size) for size in module.unflattened_size]  # type: ignore[arg-type]
+    sizes = [int(size) for size in module.unflattened_size]
     dim = module.dim % len(shape)
     known = [size for size in sizes if size != -1]
     rest = shape[dim] // int(product(known))  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def unflatten(
 ) -> str:
     assert isinstance(module, nn.Unflatten) and isinstance(module.dim, int)
     shape, dim = state.builder.types[x].shape, module.dim % len(before)
-    sizes = after[dim : dim + len(module.unflattened_size)]  # type: ignore[arg-type]
+    sizes = after[dim : dim + len(module.unflattened_size)]
     names = " ".join(f"A_{i}" for i in range(1, len(sizes) + 1))
     parts = state.bind(names, sizes)
     return state.builder.emit(

@@ -45,6 +45,7 @@ def _transposed(
 
     What the output size (output_padding included) asks for behind that is solved.
     """
+    assert not isinstance(module.padding, str)
     rank = len(after)
     stride = pair(module.stride, rank)
     settings = zip(

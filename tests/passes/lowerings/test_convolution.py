@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from gos_fx.passes.emit import emit_operator
+from gos_fx.passes.operators import find_operators
+from gos_fx.passes.trace import trace
 
 IMAGE, ROW = (2, 6, 9, 8), (2, 6, 11)
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
@@ -140,3 +145,44 @@ def test_what_is_not_covered_is_refused(
 )
 def test_gradients_reach_every_weight(name: str, lower: Any, trains: Any) -> None:
     trains(lower(*LAYERS[name]))
+
+
+class Sized(nn.Module):
+    """A transposed convolution that is told its output size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.ConvTranspose2d(6, 4, 3, stride=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x, [29, 26])
+
+
+def test_a_call_may_ask_for_an_output_size() -> None:
+    model, x = Sized().eval(), torch.randn(IMAGE)
+    (operator,) = find_operators(trace(model, (x,)))
+    emitted = emit_operator(operator.template, operator.bindings, operator.weights)
+    with torch.no_grad():
+        torch.testing.assert_close(emitted(x), model(x), rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ((nn.Conv1d(6, 4, 3, padding=1), nn.BatchNorm1d(4), nn.PReLU(4)), ROW),
+        ((nn.ConvTranspose2d(6, 4, 3, 2), nn.BatchNorm2d(4), nn.ELU()), IMAGE),
+        ((nn.ConvTranspose1d(6, 4, 3, 2), nn.BatchNorm1d(4), nn.ReLU6()), ROW),
+        ((nn.Linear(11, 4), nn.BatchNorm1d(6), nn.PReLU(6)), ROW),
+        ((nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Hardswish()), (3, 6)),
+    ],
+    ids=lambda value: type(value[0]).__name__,
+)
+def test_layers_behind_each_other_are_one_operator(
+    layers: tuple[nn.Module, ...], shape: tuple[int, ...], randomise: Any
+) -> None:
+    model, x = randomise(nn.Sequential(*layers)), torch.randn(shape)
+    (operator,) = find_operators(trace(model, (x,)))
+    assert operator.modules == ("0", "1", "2")
+    emitted = emit_operator(operator.template, operator.bindings, operator.weights)
+    with torch.no_grad():
+        torch.testing.assert_close(emitted(x), model(x), rtol=0.0, atol=1e-5)
