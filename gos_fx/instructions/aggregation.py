@@ -180,5 +180,5 @@ def _concat_onnx(
     onnx=_concat_onnx,
 )
 def concat(*values: Tensor, axis: str) -> Tensor:
-    """[A, B, ...] along an axis"""
+    """y = [a, b, ...] along an axis"""
     return torch.cat(values, axis_index(axis, values[0].dim()))
