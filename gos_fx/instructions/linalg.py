@@ -169,7 +169,7 @@ def _zeros_shape(*, shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
 
 
 def _zeros_onnx(b: Any, operands: Any, types: Any, result: Any, attributes: Any) -> Any:
-    return b.op("Expand", b.constant(0.0), b.constant(list(attributes["shape"])))
+    return b.op("Expand", b.constant(0.0), b.shape(attributes["shape"]))
 
 
 @instruction(

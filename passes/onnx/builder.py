@@ -25,12 +25,14 @@ class OnnxBuilder:
     Attributes:
         scope: in front of the names of what is appended.
         dtype: what Python's floats become.
+        like: a value whose first size is that of shapes that leave theirs open.
     """
 
     def __init__(self, outer: OnnxBuilder | None = None) -> None:
         self.nodes: list[NodeProto] = []
         self.scope = "" if outer is None else outer.scope
         self.dtype = "float32" if outer is None else outer.dtype
+        self.like = ""
         # A nested graph sees the names and constants of the one around it.
         self.initializers: dict[str, TensorProto] = outer.initializers if outer else {}
         self._constants: dict[Any, str] = outer._constants if outer else {}
@@ -59,9 +61,21 @@ class OnnxBuilder:
             self._constants[key] = self._initialize(name, np.asarray(array))
         return self._constants[key]
 
+    def shape(self, dims: Sequence[int]) -> str:
+        """A shape as a value; -1 in front is the first size of ``like``."""
+        if not dims or dims[0] != -1:
+            return self.constant(list(dims))
+        first: str = self.op("Shape", self.like, start=0, end=1)
+        joined: str = self.op("Concat", first, self.constant(list(dims[1:])), axis=0)
+        return joined
+
     def weight(self, name: str, value: Tensor) -> str:
-        """An initializer of this name, which nothing else may have."""
-        return self._initialize(self.fresh(name), value.detach().cpu().numpy())
+        """An initializer of this name; what shares memory is one."""
+        key = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+        if key not in self._constants:
+            array = value.detach().cpu().numpy()
+            self._constants[key] = self._initialize(self.fresh(name), array)
+        return self._constants[key]
 
     def aligned(self, operands: Sequence[str], types: Sequence[Type]) -> list[str]:
         """The operands, rank-1 ones viewed along the channels of the largest."""

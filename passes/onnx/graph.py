@@ -102,6 +102,7 @@ def append(
     """
     _refuse_without_form(graph)
     found = dict(values)
+    b.like = found[graph.inputs[0].name]
     for node in graph.nodes:
         if not (is_summed(graph, node) or is_biased(graph, node)):
             b.at(scope + node.name, node.type)
@@ -147,7 +148,7 @@ def to_model(
 
 
 def at_site(template: Graph, bindings: Mapping[str, int]) -> Graph:
-    """The concrete graph, with the batch of its reshapes left to the runtime."""
+    """The concrete graph, with the batch of its shapes left to the runtime."""
     return _with_open_batch(template.instantiate(bindings), template)
 
 
@@ -203,16 +204,20 @@ def _refuse_without_form(graph: Graph) -> None:
 
 
 def _with_open_batch(concrete: Graph, template: Graph) -> Graph:
+    """-1 for the batch where a shape begins with it: the runtime's own rule of
+    ``Reshape``, and for ``zeros`` the batch of the first input."""
+    leading = stands_for_batch(template.inputs[0].type) == BATCH
     nodes = []
     for node, symbolic in zip(concrete.nodes, template.nodes, strict=True):
         attributes = node.attrs
         for key, value in symbolic.attributes:
             if isinstance(value, Graph):
                 attributes[key] = _with_open_batch(attributes[key], value)
-        if node.opcode == "reshape":
-            first, *rest = symbolic.attr("shape")
-            if _has_batch(first) and not any(map(_has_batch, rest)):
-                attributes["shape"] = (-1, *attributes["shape"][1:])
+        first, *rest = symbolic.attrs.get("shape", (1,))
+        opened = node.opcode == "reshape" and _has_batch(first)
+        opened |= node.opcode == "zeros" and leading and first == symbol(BATCH)
+        if opened and not any(map(_has_batch, rest)):
+            attributes["shape"] = (-1, *attributes["shape"][1:])
         nodes.append(replace(node, attributes=tuple(attributes.items())))
     return replace(concrete, nodes=tuple(nodes))
 

@@ -390,3 +390,42 @@ def f(x: map[2, 3]) -> map[2, 3]:
     model = check(graph, values_of(graph))
     assert len(model.graph.initializer) == 1
     assert model.opset_import[0].version == 20 and len(model.opset_import) == 1
+
+
+def test_zeros_and_bodies_of_scans_take_any_batch() -> None:
+    template = parse(
+        """
+def f(x: map[N, T, C], *, w: weight[C, C]) -> map[N, T, C]:
+    def cell(x: map[N, C], h: map[N, C], *, w: weight[C, C]) -> map[N, C]:
+        v0 = matmul(h, w)
+        v1 = add(v0, x)
+        v2 = reshape(v1, shape=(N * C, 1))
+        v3 = reshape(v2, shape=(N, C))
+        return v3
+    v0 = zeros(shape=(N, C))
+    v1 = scan(x, v0, w, body=cell, states=("h",))
+    v2 = result(v1, index=0)
+    return v2""".strip()
+    )
+    sizes = {"N": 2, "T": 3, "C": 4}
+    values = values_of(template.instantiate(sizes))
+    model = check(template, values, sizes)
+    larger = values_of(template.instantiate(sizes | {"N": 5}))
+    (found,) = run(model, {"x": larger["x"]})
+    expected = evaluate(
+        template.instantiate(sizes | {"N": 5}), larger | {"w": values["w"]}
+    )
+    torch.testing.assert_close(torch.from_numpy(found), expected)
+
+
+def test_weights_that_share_memory_are_one() -> None:
+    graph = parse(
+        """
+def f(x: map[2, 3], *, u: weight[3, 3], w: weight[3, 3]) -> map[2, 3]:
+    v0 = matmul(x, u)
+    v1 = matmul(v0, w)
+    return v1""".strip()
+    )
+    values = values_of(graph)
+    values["w"] = values["u"]
+    assert len(check(graph, values).graph.initializer) == 1
