@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gos_fx.ir.graph import Graph
+from gos_fx.passes import scan_loop  # noqa: F401  (how scans are emitted)
 from gos_fx.passes.calls import attribute
 from gos_fx.passes.emission import any_batch, trace_instructions
 from gos_fx.passes.operators import Operator
