@@ -102,7 +102,7 @@ def append(
     """
     _refuse_without_form(graph)
     found = dict(values)
-    b.like = found[graph.inputs[0].name]
+    b.like = found[graph.inputs[0].name] if graph.inputs else ""
     for node in graph.nodes:
         if not (is_summed(graph, node) or is_biased(graph, node)):
             b.at(scope + node.name, node.type)
