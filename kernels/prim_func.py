@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gos_fx.ir.fusion import Kernel
 from gos_fx.ir.types import Type
@@ -47,4 +48,7 @@ def build_kernel(
     """
     import gos_fx.kernels.schedules  # noqa: F401  (registers the rules)
 
+    if kernel.nodes[-1].type.role != "map":
+        # It is evaluated at compile time, where there are no ARM instructions.
+        machine = replace(machine, in_order=False)
     return rule_for(kernel, types)(plan(kernel, types, machine, layouts))

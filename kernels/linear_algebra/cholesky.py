@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from gos_fx.kernels.linear_algebra.code import Array, Code, real
+from gos_fx.kernels.linear_algebra.code import Array, Code, real, whole
 
 
 def cholesky(code: Code, a: Array, bad: Array) -> tuple[Array, ...]:
@@ -20,7 +20,7 @@ def cholesky(code: Code, a: Array, bad: Array) -> tuple[Array, ...]:
         dot = code.sum("square", 0, i, lambda k: a[i, k] * a[i, k])
         pivot = code.keep("pivot", a[i, i] - dot)
         with code.when(pivot <= real(0.0)):
-            bad[()] = tirx.const(1, "int32")
+            bad[()] = whole(1)
         a[i, i] = tirx.sqrt(pivot)
         with code.loop(i + 1, n) as j:
             a[i, j] = real(0.0)

@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
-from tvm.tirx import AllocBuffer, Bind, BufferLoad, BufferStore, For, ForKind
-
-from gos_fx.kernels.schedules.loops import const, sequence
+from tvm.tirx import (
+    AllocBuffer,
+    Bind,
+    BufferLoad,
+    BufferStore,
+    For,
+    ForKind,
+    SeqStmt,
+)
 
 FLOAT = "float32"
 # Distance of 1 to the next number in float32.
@@ -23,6 +29,10 @@ EPS = 2.0**-23
 
 def real(value: float) -> Any:
     return tirx.const(value, FLOAT)
+
+
+def whole(value: int) -> Any:
+    return tirx.const(value, "int32")
 
 
 def sign(x: Any) -> Any:
@@ -40,7 +50,7 @@ class Code:
     def body(self) -> Any:
         """All statements, when every loop and branch is closed."""
         (statements,) = self._open
-        return sequence(statements)
+        return _sequence(statements)
 
     def do(self, statement: Any) -> None:
         self._open[-1].append(statement)
@@ -68,23 +78,23 @@ class Code:
         self, begin: Any, end: Any, kind: ForKind = ForKind.SERIAL
     ) -> Iterator[Any]:
         """``for i in range(begin, end)``"""
-        first, last = (const(x) if isinstance(x, int) else x for x in (begin, end))
+        first, last = (whole(x) if isinstance(x, int) else x for x in (begin, end))
         index = tirx.Var("i", "int32")
         with self._block() as body:
             yield index
-        self.do(For(index, first, last - first, kind, sequence(body)))
+        self.do(For(index, first, last - first, kind, _sequence(body)))
 
     @contextmanager
     def down(self, extent: int) -> Iterator[Any]:
         """``for i in reversed(range(extent))``"""
         with self.loop(0, extent) as i:
-            yield self.keep("down", const(extent - 1) - i)
+            yield self.keep("down", whole(extent - 1) - i)
 
     @contextmanager
     def when(self, condition: Any) -> Iterator[None]:
         with self._block() as body:
             yield
-        self.do(tirx.IfThenElse(condition, sequence(body), None))
+        self.do(tirx.IfThenElse(condition, _sequence(body), None))
 
     @contextmanager
     def _block(self) -> Iterator[list[Any]]:
@@ -114,6 +124,10 @@ class Code:
             a[other, j] = kept
 
 
+def _sequence(statements: list[Any]) -> Any:
+    return statements[0] if len(statements) == 1 else SeqStmt(statements)
+
+
 @dataclass(frozen=True)
 class Array:
     """Row-major numbers; a number alone has the shape ``()``."""
@@ -131,7 +145,7 @@ class Array:
     @staticmethod
     def _full(index: Any) -> list[Any]:
         indices = list(index) if isinstance(index, tuple) else [index]
-        return [const(i) if isinstance(i, int) else i for i in indices or [0]]
+        return [whole(i) if isinstance(i, int) else i for i in indices or [0]]
 
 
 def unit_matrix(code: Code, name: str, rows: int, columns: int) -> Array:

@@ -9,7 +9,14 @@ from typing import Any
 
 from tvm import tirx
 
-from gos_fx.kernels.linear_algebra.code import EPS, Array, Code, real, unit_matrix
+from gos_fx.kernels.linear_algebra.code import (
+    EPS,
+    Array,
+    Code,
+    real,
+    unit_matrix,
+    whole,
+)
 from gos_fx.kernels.linear_algebra.jacobi import (
     sine_and_tau,
     sweeps,
@@ -36,7 +43,7 @@ def eigh(code: Code, a: Array, bad: Array) -> tuple[Array, ...]:
         off = code.keep("off", a[p, q])
         size = tirx.sqrt(tirx.abs(a[p, p])) * tirx.sqrt(tirx.abs(a[q, q]))
         with code.when(tirx.abs(off) > real(0.5 * EPS) * size + real(_NOTHING)):
-            turned[()] = tirx.const(1, "int32")
+            turned[()] = whole(1)
             _turn(code, a, rows, p, q)
 
     sweeps(code, n, bad, pair)

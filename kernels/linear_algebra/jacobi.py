@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm import tirx
 
-from gos_fx.kernels.linear_algebra.code import Array, Code, real, sign
+from gos_fx.kernels.linear_algebra.code import Array, Code, real, sign, whole
 
 # Convergence is quadratic: five to ten sweeps in single precision.
 _MOST_SWEEPS = 30
@@ -25,9 +25,9 @@ def sweeps(code: Code, extent: int, bad: Array, pair: Pair) -> None:
         bad: a flag; a matrix that is bad is left alone.
         pair: sets ``turned[()]`` to 1 where there was something to do.
     """
-    turned = code.number("turned", tirx.const(1, "int32") - bad[()])
+    turned = code.number("turned", whole(1) - bad[()])
     with code.loop(0, _MOST_SWEEPS), code.when(turned[()] > 0):
-        turned[()] = tirx.const(0, "int32")
+        turned[()] = whole(0)
         with code.loop(0, extent - 1) as p, code.loop(p + 1, extent) as q:
             pair(p, q, turned)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tvm import tirx
 
-from gos_fx.kernels.linear_algebra.code import Array, Code, real, unit_matrix
+from gos_fx.kernels.linear_algebra.code import Array, Code, real, unit_matrix, whole
 
 
 def det(code: Code, a: Array, bad: Array) -> tuple[Array, ...]:
@@ -36,7 +36,7 @@ def inverse(code: Code, a: Array, bad: Array) -> tuple[Array, ...]:
             code.swap_rows(a, row, k)
             code.swap_rows(x, row, k)
         with code.when(tirx.EQ(a[k, k], real(0.0))):
-            bad[()] = tirx.const(1, "int32")
+            bad[()] = whole(1)
         _eliminate(code, a, k, x)
     with code.down(n) as i:
         with code.loop(i + 1, n) as k:

@@ -9,16 +9,16 @@ from typing import Any
 
 from tvm import tirx
 
-from gos_fx.kernels.linear_algebra.code import Array, Code, real
+from gos_fx.kernels.linear_algebra.code import Array, Code, real, whole
 
 _EXPONENT, _SMALLEST = 0x7F800000, 0x00800000
 
 
 def is_bad(code: Code, a: Array) -> Array:
     """A flag that is 1 where a matrix has a number that is not finite."""
-    bad = code.number("bad", tirx.const(0, "int32"))
+    bad = code.number("bad", whole(0))
     with code.cells(a) as at, code.when(tirx.Not(tirx.isfinite(a[at]))):
-        bad[()] = tirx.const(1, "int32")
+        bad[()] = whole(1)
     return bad
 
 
@@ -36,6 +36,6 @@ def normalise(code: Code, a: Array) -> Any:
 def power_below(code: Code, value: Any) -> Any:
     """The largest power of two that is not above a positive number; the smallest
     normal one for what is below that."""
-    bits = tirx.reinterpret("int32", value) & tirx.const(_EXPONENT, "int32")
-    power = tirx.max(bits, tirx.const(_SMALLEST, "int32"))
+    bits = tirx.reinterpret("int32", value) & whole(_EXPONENT)
+    power = tirx.max(bits, whole(_SMALLEST))
     return code.keep("power", tirx.reinterpret("float32", power))

@@ -15,7 +15,15 @@ from typing import Any
 
 from tvm import tirx
 
-from gos_fx.kernels.linear_algebra.code import EPS, Array, Code, real, sign, unit_matrix
+from gos_fx.kernels.linear_algebra.code import (
+    EPS,
+    Array,
+    Code,
+    real,
+    sign,
+    unit_matrix,
+    whole,
+)
 from gos_fx.kernels.linear_algebra.householder import orthogonal, reflect
 from gos_fx.kernels.linear_algebra.jacobi import (
     sine_and_tau,
@@ -122,7 +130,7 @@ def _columns(code: Code, a: Array, bad: Array, turns: Array | None) -> _Columns:
             for x in both:
                 code.swap_rows(x, p, q)
         with code.when(is_off):
-            turned[()] = tirx.const(1, "int32")
+            turned[()] = whole(1)
             low = tirx.max(first, second)
             high = tirx.min(first, second)
             s, tau = sine_and_tau(code, tangent(code, low, high, dot))

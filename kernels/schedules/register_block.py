@@ -93,6 +93,9 @@ def _loops(sch: s_tir.Schedule, out: Any, job: Job) -> dict[str, LoopRV]:
     """The loops of ``out`` as those of an image; a matrix is one of one row."""
     loops = list(sch.get_loops(out))
     if job.kernel.anchor.opcode == "matmul":
+        # rows and columns of the product, wherever they are in memory
+        loops = list(job.layout(job.kernel.output).logical(loops))
+        sch.reorder(*loops)
         *batch, row, column = loops
         single = sch.add_unit_loop(row)
         first = sch.fuse(*batch) if batch else sch.add_unit_loop(single)

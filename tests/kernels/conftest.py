@@ -20,7 +20,8 @@ from gos_fx.targets.target import get
 
 
 class Operators(nn.Module):
-    """Each graph on inputs of its own; the weights are parameters."""
+    """Each graph on inputs of its own; the weights are parameters. A graph of several
+    results gives them one after the other."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         super().__init__()
@@ -43,7 +44,10 @@ class Operators(nn.Module):
                 left.pop(0) if value.type.role == "map" else weights.pop(0)
                 for value in graph.inputs
             ]
-            results.append(torch.ops.gos_fx.operator(graph.text, values))
+            if graph.result.is_bundle:
+                results += torch.ops.gos_fx.operator_bundle(graph.text, values)
+            else:
+                results.append(torch.ops.gos_fx.operator(graph.text, values))
         return tuple(results)
 
     def example_inputs(self) -> tuple[Tensor, ...]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from gos_fx.ir.opcode import OPCODES
 from gos_fx.kernels.emulator import run as emulate
 from gos_fx.kernels.host import HostModule
 
@@ -72,13 +71,3 @@ def test_arm_a53(qemu, operators, make_package, tmp_path):
     expected = [y.detach() for y in module(*inputs)]
     found = emulate(package, [x.numpy() for x in inputs], threads=2)
     assert not differences(texts, expected, found)
-
-
-def test_every_instruction_has_a_te_function():
-    from gos_fx.kernels.te_instructions import TE_INSTRUCTIONS
-    from gos_fx.kernels.te_kernels import KERNEL_OPCODES
-
-    assert set(TE_INSTRUCTIONS) - set(KERNEL_OPCODES) == set(OPCODES)
-    assert not set(KERNEL_OPCODES) & set(OPCODES)
-    used = "".join([*TEXTS.NAMED.values()])
-    assert [name for name in OPCODES if f"{name}(" not in used] == []
