@@ -137,3 +137,15 @@ def right_factor(w: Tensor, *, rank: int) -> Tensor:
 def ones(*, size: int) -> Tensor:
     """[1, 1, ...]: what leaves a product or a mean as it was"""
     return torch.ones(size)
+
+
+@projection
+def zeros(*, size: int) -> Tensor:
+    """[0, 0, ...]: what leaves a sum as it was"""
+    return torch.zeros(size)
+
+
+@projection
+def over_deviation(gain: Tensor, variance: Tensor) -> Tensor:
+    """g / sqrt(v): the factor of a batch norm"""
+    return gain / variance.sqrt()

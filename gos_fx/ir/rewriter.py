@@ -22,7 +22,18 @@ class Refusal:
 
 
 class Editor(Builder):
-    """A builder that copies a graph and can make new weights on the way."""
+    """A builder that copies a graph and can make new weights on the way.
+
+    ``renamed`` leads from the names of the copied graph to those here.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.renamed: dict[str, str] = {}
+
+    def value(self, name: str) -> str:
+        """What a value of the copied graph is called here."""
+        return self.renamed.get(name, name)
 
     def weight(self, type: Type, init: Projection) -> str:
         """A new weight filled by a projection; its name is made canonical later."""
@@ -49,7 +60,7 @@ def replace_node(graph: Graph, name: str, build: Build) -> Graph:
         VerifyError: what follows does not take the new value.
     """
     editor = Editor(graph.name)
-    renamed: dict[str, str] = {}
+    renamed = editor.renamed
     for value in graph.inputs:
         editor.input(value.name, value.type, value.init)
     for node in graph.nodes:
@@ -64,7 +75,7 @@ def replace_node(graph: Graph, name: str, build: Build) -> Graph:
 def insert_after(graph: Graph, name: str, build: Build) -> Graph:
     """``graph`` with ``build(editor, (value,))`` between a value and its readers."""
     editor = Editor(graph.name)
-    renamed: dict[str, str] = {}
+    renamed = editor.renamed
     for value in graph.inputs:
         editor.input(value.name, value.type, value.init)
     if name not in graph.by_name:
@@ -74,6 +85,23 @@ def insert_after(graph: Graph, name: str, build: Build) -> Graph:
         if node.name == name:
             renamed[name] = build(editor, (renamed[name],))
     return prune(editor.build(renamed.get(graph.output, graph.output)))
+
+
+def ancestors(graph: Graph) -> dict[str, frozenset[str]]:
+    """The values that each value depends on."""
+    found: dict[str, frozenset[str]] = {v.name: frozenset() for v in graph.inputs}
+    for node in graph.nodes:
+        found[node.name] = frozenset(node.operands).union(
+            *(found[operand] for operand in node.operands)
+        )
+    return found
+
+
+def hoist(graph: Graph, name: str) -> Graph:
+    """The same graph with a value, and what it depends on, in front of all else."""
+    first = ancestors(graph)[name] | {name}
+    nodes = sorted(graph.nodes, key=lambda node: node.name not in first)
+    return replace(graph, nodes=tuple(nodes))
 
 
 def splice(a: Graph, u: str, b: Graph, v: str) -> Graph:
@@ -173,7 +201,10 @@ def substitute_dim(graph: Graph, old: Dim, new: Dim) -> Graph:
             a, b = value.args
             return combine(value.op, change(a), change(b))
         if isinstance(value, Type):
-            return replace(value, shape=change(value.shape))
+            parts = tuple(change(part) for part in value.parts)
+            return replace(value, shape=change(value.shape), parts=parts)
+        if isinstance(value, Graph):
+            return substitute_dim(value, old, new)
         if isinstance(value, Projection):
             return replace(
                 value,

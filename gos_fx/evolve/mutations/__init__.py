@@ -2,7 +2,10 @@
 
 from gos_fx.evolve.mutations import (
     approximate,
+    dilation,
     hyperparameter,
+    normalization,
+    recurrent,
     schedule,
     structural,
 )
@@ -13,8 +16,11 @@ __all__ = [
     "Mutation",
     "Site",
     "approximate",
+    "dilation",
     "hyperparameter",
     "mutate",
+    "normalization",
+    "recurrent",
     "schedule",
     "structural",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from gos_fx.evolve.mutations.candidates import fits
 from gos_fx.evolve.mutations.table import Site, mutation
 from gos_fx.ir.dim import Dim, Expr, ceildiv, minimum
 from gos_fx.ir.graph import Graph, Input, Node
@@ -45,18 +48,31 @@ def correlations(graph: Graph) -> tuple[tuple[Node, Input], ...]:
 
 
 def _choices(graph: Graph) -> tuple[Site, ...]:
-    return tuple(
-        Site(node.name, (("attribute", key), ("value", choice)))
-        for node in graph.nodes
-        for key, attribute in node.declaration.attributes.items()
-        for choice in attribute.choices
-        if key in node.attrs and node.attr(key) != choice
-    )
+    found = []
+    for node in graph.nodes:
+        types = [graph.types[name] for name in node.operands]
+        for key, attribute in node.declaration.attributes.items():
+            if key not in node.attrs and not attribute.optional:
+                continue
+            for choice in attribute.choices:
+                changed = _ordered(node, {key: choice})
+                if node.attrs.get(key, attribute.default) != choice and fits(
+                    node.opcode, types, node.type, changed
+                ):
+                    settings = (("attribute", key), ("value", choice))
+                    found.append(Site(node.name, settings))
+    return tuple(found)
+
+
+def _ordered(node: Node, changed: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    attributes = node.attrs | changed
+    order = node.declaration.attributes
+    return tuple((key, attributes[key]) for key in order if key in attributes)
 
 
 @mutation(_choices)
 def change_attribute(graph: Graph, site: Site) -> Graph | Refusal:
-    """Another legal value for a dilation, a pooling window or a slope."""
+    """Another legal value for a dilation, a pooling window, a slope, an order."""
     node = graph.by_name[site.node]
     attributes = node.attrs | {site["attribute"]: site["value"]}
     return replace_node(

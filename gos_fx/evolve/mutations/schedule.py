@@ -17,7 +17,7 @@ def _anchors(graph: Graph) -> tuple[Node, ...]:
     """The instructions whose loops are worth a schedule."""
     found = []
     for node in graph.nodes:
-        first = graph.by_name.get(node.operands[0])
+        first = graph.by_name.get(node.operands[0]) if node.operands else None
         if first is not None and aggregates_channels(node, first):
             if first.opcode == "cross_correlation":
                 found.append(node)

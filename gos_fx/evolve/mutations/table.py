@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 from gos_fx.errors import VerifyError
@@ -22,6 +23,19 @@ class Site:
 
     def __getitem__(self, key: str) -> Any:
         return dict(self.settings)[key]
+
+    @property
+    def family(self) -> tuple[str, ...]:
+        """What is drawn before the place: the instruction that comes in; inside the
+        body of a scan the kind of edit before that.
+
+        There may be many values that an instruction fits and many pairs of them; each
+        family has the same chance, however many members it has.
+        """
+        settings = dict(self.settings)
+        if "site" in settings:
+            return (settings["mutation"], *settings["site"].family)
+        return (settings["opcode"],) if "opcode" in settings else ()
 
 
 Find = Callable[[Graph], tuple[Site, ...]]
@@ -46,14 +60,40 @@ MUTATIONS: Registry[Mutation] = Registry("mutation")
 
 
 def mutation(find: Find, *, exact: bool = False) -> Callable[[Apply], Apply]:
-    """Register the decorated ``apply``; its name is the mutation's."""
+    """Register the decorated ``apply``; its name is the mutation's.
+
+    An edit that does not fit what follows it is refused with the verifier's reason.
+    """
 
     def declare(apply: Apply) -> Apply:
         name = apply.__name__
-        MUTATIONS.register(name, Mutation(name, exact, find, apply))
-        return apply
+
+        @wraps(apply)
+        def edit(graph: Graph, site: Site) -> Graph | Refusal:
+            try:
+                child = apply(graph, site)
+            except VerifyError as error:
+                return Refusal(error.what)
+            if isinstance(child, Graph) and child.result != graph.result:
+                return Refusal(f"it gives {child.result}, not {graph.result}")
+            return child
+
+        MUTATIONS.register(name, Mutation(name, exact, find, edit))
+        return edit
 
     return declare
+
+
+def draw(sites: Sequence[Site], rng: random.Random) -> Site:
+    """A site of a family that is drawn uniformly, level by level."""
+    depth = 0
+    while any(len(site.family) > depth for site in sites):
+        families: dict[tuple[str, ...], list[Site]] = {}
+        for site in sites:
+            families.setdefault(site.family[: depth + 1], []).append(site)
+        sites = families[rng.choice(list(families))]
+        depth += 1
+    return rng.choice(sites)
 
 
 def mutate(graph: Graph, rng: random.Random) -> tuple[str, Graph | Refusal]:
@@ -61,12 +101,9 @@ def mutate(graph: Graph, rng: random.Random) -> tuple[str, Graph | Refusal]:
 
     Returns the mutation's name with the new graph or the reason of the refusal.
     """
-    found = [(MUTATIONS[name], MUTATIONS[name].sites(graph)) for name in MUTATIONS]
-    possible = [(m, sites) for m, sites in found if sites]
-    if not possible:
-        return "none", Refusal("no mutation has a site in this graph")
-    chosen, sites = rng.choice(possible)
-    try:
-        return chosen.name, chosen.apply(graph, rng.choice(sites))
-    except VerifyError as error:  # the edit does not fit what follows it
-        return chosen.name, Refusal(error.what)
+    names = list(MUTATIONS)
+    rng.shuffle(names)
+    for name in names:
+        if sites := MUTATIONS[name].sites(graph):
+            return name, MUTATIONS[name].apply(graph, draw(sites, rng))
+    return "none", Refusal("no mutation has a site in this graph")
