@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gos_fx import config, verbs, verbs_board, verbs_emulate, verbs_tuning
+from gos_fx import config, verbs, verbs_board, verbs_emulate, verbs_show, verbs_tuning
 from gos_fx.errors import GosError
 from gos_fx.tables import console
 
@@ -97,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     one = _verb(commands, "profile", verbs.profile)
     _model_options(one, "host")
     _source_option(one, "--source", "analytical", "")
+    one = _verb(commands, "show", verbs_show.show)
+    _network_options(one)
+    verbs_show.add_options(one)
     _optimize_options(_verb(commands, "optimize", verbs.optimize))
     _tune_options(_verb(commands, "tune", verbs_tuning.tune))
     one = _verb(commands, "compile", verbs.compile)
@@ -127,7 +130,7 @@ def _verb(commands: Any, name: str, function: Callable[..., Any]) -> Any:
 
 
 def _model_options(parser: Any, target: str | None) -> None:
-    parser.add_argument("model", metavar="MODEL")
+    _network_options(parser)
     parser.add_argument(
         "--target",
         metavar="NAME",
@@ -135,6 +138,13 @@ def _model_options(parser: Any, target: str | None) -> None:
         default=target,
         help="see gos-fx targets" + (f" (default: {target})" if target else ""),
     )
+    parser.add_argument(
+        "--threads", type=_positive, metavar="N", help="of the target; default: all"
+    )
+
+
+def _network_options(parser: Any) -> None:
+    parser.add_argument("model", metavar="MODEL")
     _weights_option(parser)
     parser.add_argument(
         "--input",
@@ -142,9 +152,6 @@ def _model_options(parser: Any, target: str | None) -> None:
         action="append",
         default=[],
         help="shape of an input, 1,3,224,224 (float32), or a file.npy; one for each",
-    )
-    parser.add_argument(
-        "--threads", type=_positive, metavar="N", help="of the target; default: all"
     )
 
 

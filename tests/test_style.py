@@ -40,6 +40,7 @@ STRICT = (
     "store.py",
     "tables.py",
     "tables_board.py",
+    "tables_show.py",
     "tables_tuning.py",
     "targets",
     "tuner.py",
@@ -48,6 +49,7 @@ STRICT = (
     "verbs.py",
     "verbs_board.py",
     "verbs_emulate.py",
+    "verbs_show.py",
     "verbs_tuning.py",
 )
 

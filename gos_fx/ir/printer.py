@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from textwrap import indent
 from typing import Any
 
-from gos_fx.ir.graph import Graph, Input
+from gos_fx.ir.graph import Graph, Input, Node
 
 
 def print_graph(graph: Graph) -> str:
@@ -18,19 +19,16 @@ def print_graph(graph: Graph) -> str:
 
 
 def _print(graph: Graph, name: str) -> str:
-    maps = [_input(value) for value in graph.maps]
-    weights = [_input(value) for value in graph.weights]
+    maps = [parameter(value) for value in graph.maps]
+    weights = [parameter(value) for value in graph.weights]
     inputs = ", ".join([*maps, *(["*", *weights] if weights else [])])
     lines = [f"def {name}({inputs}) -> {graph.result}:"]
     bodies = body_names(graph)
     for body, its_name in bodies.items():
         lines.append(indent(_print(body, its_name), "    "))
     for node in graph.nodes:
-        arguments = [*node.operands]
-        for key, value in node.attributes:
-            text = bodies[value] if isinstance(value, Graph) else literal(value)
-            arguments.append(f"{key}={text}")
-        lines.append(f"    {node.name} = {node.opcode}({', '.join(arguments)})")
+        listed = ", ".join(arguments(node, bodies))
+        lines.append(f"    {node.name} = {node.opcode}({listed})")
     lines.append(f"    return {graph.output}")
     return "\n".join(lines)
 
@@ -53,12 +51,23 @@ def body_names(graph: Graph) -> dict[Graph, str]:
     return names
 
 
-def _input(value: Input) -> str:
+def arguments(node: Node, bodies: Mapping[Graph, str]) -> list[str]:
+    """Operands and attributes of an instruction as they stand in its call."""
+    found = [*node.operands]
+    for key, value in node.attributes:
+        text = bodies[value] if isinstance(value, Graph) else literal(value)
+        found.append(f"{key}={text}")
+    return found
+
+
+def parameter(value: Input) -> str:
+    """An input as it stands in a signature."""
     default = "" if value.init is None else f" = {value.init}"
     return f"{value.name}: {value.type}{default}"
 
 
 def literal(value: Any) -> str:
+    """The value of an attribute as it stands in a call."""
     if isinstance(value, str):
         return repr(value).replace("'", '"')
     if isinstance(value, tuple):
