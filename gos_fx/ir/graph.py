@@ -146,7 +146,10 @@ class Graph:
         return Graph(self.name, self.inputs, tuple(nodes), output).renumbered()
 
     def renumbered(self) -> Graph:
-        """Nodes named v0, v1, ... in order, so that equal graphs have equal text."""
+        """Nodes named v0, v1, ... in order, so that equal graphs have equal text.
+
+        Bodies of scans have the names by which the text calls them.
+        """
         names = {node.name: f"v{i}" for i, node in enumerate(self.nodes)}
         nodes = tuple(
             replace(
@@ -156,7 +159,26 @@ class Graph:
             )
             for node in self.nodes
         )
-        return Graph(self.name, self.inputs, nodes, names.get(self.output, self.output))
+        output = names.get(self.output, self.output)
+        found = Graph(self.name, self.inputs, nodes, output)
+        return found._with_named_bodies() if found.bodies else found
+
+    def _with_named_bodies(self) -> Graph:
+        from gos_fx.ir.printer import body_names
+
+        names = body_names(self)
+
+        def named(value: Any) -> Any:
+            is_body = isinstance(value, Graph)
+            return replace(value, name=names[value]) if is_body else value
+
+        nodes = tuple(
+            replace(
+                node, attributes=tuple((key, named(v)) for key, v in node.attributes)
+            )
+            for node in self.nodes
+        )
+        return replace(self, nodes=nodes)
 
     def instantiate(self, bindings: Mapping[str, int]) -> Graph:
         """The concrete graph of one site, paddings solved.

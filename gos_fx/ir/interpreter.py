@@ -11,12 +11,14 @@ from torch import Tensor
 from gos_fx.errors import VerifyError
 from gos_fx.ir.fusion import aggregates_channels
 from gos_fx.ir.graph import Graph, Node
+from gos_fx.ir.types import FLOATS
 
 # Largest float32 intermediate that a chain without a summed form may materialise.
 MATERIALISE_BYTES = 256 << 20
 
 
-# What one instruction gives for its operands; ``like`` is the graph's first input.
+# What one instruction gives for its operands; ``like`` is the graph's first
+# input of floating-point numbers.
 Compute = Callable[[Node, Sequence[Any], Any], Any]
 
 
@@ -112,9 +114,20 @@ def _run(
     if node.opcode == "cross_correlation":
         _check_size(node)
     operands = [environment[name] for name in node.operands]
+    like = environment[_floating(graph)]
     if operands and all(isinstance(operand, float) for operand in operands):
         operands = [torch.tensor(o, dtype=torch.float64) for o in operands]
-    return compute(node, operands, environment[graph.inputs[0].name])
+    found = compute(node, operands, like)
+    numbers = all(graph.types[name].role == "scalar" for name in node.operands)
+    if operands and numbers and isinstance(found, Tensor) and found.dim():
+        return found.to(like)  # with axes it takes part in the choice of a dtype
+    return found
+
+
+def _floating(graph: Graph) -> str:
+    """The first input that is no index."""
+    names = [v.name for v in graph.inputs if v.type.dtype in FLOATS]
+    return (names or [graph.inputs[0].name])[0]
 
 
 def _check_size(node: Node) -> None:

@@ -50,5 +50,5 @@ def _aggregates(node: Node) -> bool:
 def _joins(graph: Graph, node: Node, operand: str) -> bool:
     """Whether an instruction may share the loops of one that it reads."""
     if _aggregates(node):
-        return node.attr("axis") == "ci"
+        return bool(node.attr("axis") == "ci")
     return is_elementwise(node) and graph.types[operand].shape == node.type.shape
