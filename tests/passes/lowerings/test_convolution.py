@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     ),
     "reflect without padding": (nn.Conv2d(6, 8, 3, padding_mode="reflect"), IMAGE),
     "reflect same": (
-        nn.Conv2d(6, 8, (4, 3), padding="same", padding_mode="reflect", dilation=2),
+        nn.Conv2d(6, 8, (4, 3), 1, "same", (1, 2), padding_mode="reflect"),
         IMAGE,
     ),
     "dilation of one axis": (nn.Conv2d(6, 8, 3, dilation=(4, 1)), IMAGE),
