@@ -9,7 +9,7 @@ from torch import nn
 from gos_fx.errors import Unsupported
 from gos_fx.ir.types import AXES
 from gos_fx.passes.lower import Lowering, Shape, lowering
-from gos_fx.passes.lowerings.layout import channels_first, lift, restore
+from gos_fx.passes.lowerings.layout import any_rank, channels_first, lift, restore
 
 
 def times(state: Lowering, x: str, factor: float) -> str:
@@ -36,15 +36,15 @@ def _clip(state: Lowering, x: str, low: float, high: float) -> str:
     return _with(state, "min", x, high)
 
 
-@lowering(nn.ReLU, activation=True)
+@lowering(nn.ReLU, activation=True, axes=any_rank)
 def relu(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
     return state.builder.emit("relu", x, slope=0.0)
 
 
-@lowering(nn.ReLU6, activation=True)
-@lowering(nn.Hardtanh, activation=True)
+@lowering(nn.ReLU6, activation=True, axes=any_rank)
+@lowering(nn.Hardtanh, activation=True, axes=any_rank)
 def hardtanh(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
@@ -53,7 +53,7 @@ def hardtanh(
     return _clip(state, x, module.min_val, module.max_val)
 
 
-@lowering(nn.LeakyReLU, activation=True)
+@lowering(nn.LeakyReLU, activation=True, axes=any_rank)
 def leaky_relu(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
@@ -84,7 +84,7 @@ def prelu(
     return restore(state, value, len(before) if module.num_parameters > 1 else 0)
 
 
-@lowering(nn.ELU, activation=True)
+@lowering(nn.ELU, activation=True, axes=any_rank)
 def elu(state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape) -> str:
     """relu(x) + alpha (e^min(x, 0) - 1)"""
     assert isinstance(module, nn.ELU)
@@ -94,21 +94,21 @@ def elu(state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape)
     return b.emit("add", b.emit("relu", x, slope=0.0), negative)
 
 
-@lowering(nn.Sigmoid, activation=True)
+@lowering(nn.Sigmoid, activation=True, axes=any_rank)
 def sigmoid(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
     return state.builder.emit("sigmoid", x)
 
 
-@lowering(nn.Tanh, activation=True)
+@lowering(nn.Tanh, activation=True, axes=any_rank)
 def tanh(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
     return state.builder.emit("tanh", x)
 
 
-@lowering(nn.SiLU, activation=True)
+@lowering(nn.SiLU, activation=True, axes=any_rank)
 def silu(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
@@ -116,7 +116,7 @@ def silu(
     return state.builder.emit("hadamard", x, state.builder.emit("sigmoid", x))
 
 
-@lowering(nn.GELU, activation=True)
+@lowering(nn.GELU, activation=True, axes=any_rank)
 def gelu(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
@@ -133,7 +133,7 @@ def gelu(
     return b.emit("hadamard", times(state, x, 0.5), plus(state, weight, 1.0))
 
 
-@lowering(nn.Hardsigmoid, activation=True)
+@lowering(nn.Hardsigmoid, activation=True, axes=any_rank)
 def hardsigmoid(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
@@ -141,7 +141,7 @@ def hardsigmoid(
     return _clip(state, plus(state, times(state, x, 1.0 / 6.0), 0.5), 0.0, 1.0)
 
 
-@lowering(nn.Hardswish, activation=True)
+@lowering(nn.Hardswish, activation=True, axes=any_rank)
 def hardswish(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:
@@ -151,7 +151,7 @@ def hardswish(
     )
 
 
-@lowering(nn.Softmax)
+@lowering(nn.Softmax, axes=any_rank)
 @lowering(nn.Softmax2d)
 def softmax(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
@@ -160,5 +160,7 @@ def softmax(
     dim = -3 if isinstance(module, nn.Softmax2d) else module.dim
     if dim is None:
         raise Unsupported("a softmax without its axis")
+    if len(before) not in AXES:
+        raise Unsupported(f"a softmax on a feature map of rank {len(before)}")
     axis = AXES[len(before)][int(dim)]  # type: ignore[arg-type]
     return state.builder.emit("softmax", x, axis=axis)

@@ -6,9 +6,16 @@ from torch import nn
 
 from gos_fx.errors import Unsupported
 from gos_fx.ir.dim import Dim, product
-from gos_fx.passes.lower import Lowering, Shape
+from gos_fx.passes.lower import MAP_SYMBOLS, Lowering, Shape
 
 _CHANNELS_FIRST = {2: "N C_in", 3: "N C_in W", 4: "N C_in H W"}
+
+
+def any_rank(state: Lowering, module: nn.Module, shape: Shape) -> str:
+    """The symbols of the rank; N and numbered ones where it has none."""
+    if len(shape) in MAP_SYMBOLS:
+        return ""
+    return " ".join(["N", *(f"A_{i}" for i in range(1, len(shape)))])
 
 
 def channels_first(state: Lowering, module: nn.Module, shape: Shape) -> str:

@@ -7,6 +7,7 @@ from torch import nn
 from gos_fx.errors import Unsupported
 from gos_fx.ir.dim import product
 from gos_fx.passes.lower import MAP_SYMBOLS, Lowering, Shape, lowering
+from gos_fx.passes.lowerings.layout import any_rank
 
 
 def _nothing(
@@ -24,10 +25,10 @@ for _kind in (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 ):
-    lowering(_kind, activation=True)(_nothing)
+    lowering(_kind, activation=True, axes=any_rank)(_nothing)
 
 
-@lowering(nn.Flatten)
+@lowering(nn.Flatten, axes=any_rank)
 def flatten(
     state: Lowering, module: nn.Module, x: str, before: Shape, after: Shape
 ) -> str:

@@ -112,7 +112,6 @@ def test_emitted_equals_original(
         (nn.MaxPool2d(2, dilation=2), IMAGE, "max pooling with dilation"),
         (nn.BatchNorm2d(6, track_running_stats=False), IMAGE, "running statistics"),
         (nn.Linear(6, 2), (6,), "a feature map of rank 1"),
-        (nn.ReLU(), (1, 2, 3, 4, 5), "a feature map of rank 5"),
         (nn.Mish(), ROW, "Mish has no lowering"),
     ],
 )

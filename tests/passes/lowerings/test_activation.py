@@ -14,6 +14,9 @@ from gos_fx.passes.trace import trace
 IMAGE, TOKENS, ROW = (2, 6, 9, 8), (2, 5, 6), (3, 6)
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "relu6": (nn.ReLU6(), IMAGE),
+    "relu of numbers": (nn.ReLU(), (4,)),
+    "tanh of rank 5": (nn.Tanh(), (2, 3, 1, 2, 2)),
+    "silu of rank 6": (nn.SiLU(), (2, 3, 1, 2, 2, 3)),
     "hardtanh": (nn.Hardtanh(-0.3, 0.7), ROW),
     "hardtanh from zero": (nn.Hardtanh(0.0, 0.2), TOKENS),
     "slope beyond one": (nn.LeakyReLU(1.5), ROW),
@@ -35,6 +38,7 @@ LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "softmax of the batch": (nn.Softmax(0), TOKENS),
     "softmax of channels": (nn.Softmax(-3), IMAGE),
     "softmax of rows": (nn.Softmax(2), IMAGE),
+    "softmax of rank 5": (nn.Softmax(2), (2, 3, 4, 2, 2)),
     "softmax of images": (nn.Softmax2d(), IMAGE),
 }
 
@@ -79,6 +83,9 @@ def test_gradients_reach_the_slopes(count: int, lower: Any, trains: Any) -> None
 
 
 def test_what_is_not_covered_is_refused(lower: Any) -> None:
+    operator = lower(nn.Softmax(1), (2, 3, 1, 2, 2, 3))
+    assert operator.template is None
+    assert operator.reason == "a softmax on a feature map of rank 6"
     with pytest.warns(UserWarning, match="Implicit dimension"):
         operator = lower(nn.Softmax(), ROW)
     assert operator.template is None
