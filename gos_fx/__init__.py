@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gos_fx.api import compile, load, lower, optimize, profile
     from gos_fx.compiled import CompiledModel
     from gos_fx.errors import GosError
+    from gos_fx.lowered import LoweredModel
     from gos_fx.result import OptimizationResult
     from gos_fx.targets.files import load_target, register_target
     from gos_fx.targets.target import Target
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CompiledModel",
     "GosError",
+    "LoweredModel",
     "OptimizationResult",
     "Target",
     "TuningResult",
@@ -44,6 +46,7 @@ __all__ = [
 _HOME = {
     "CompiledModel": "gos_fx.compiled",
     "GosError": "gos_fx.errors",
+    "LoweredModel": "gos_fx.lowered",
     "OptimizationResult": "gos_fx.result",
     "Target": "gos_fx.targets.target",
     "TuningResult": "gos_fx.tuning_result",

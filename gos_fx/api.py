@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from gos_fx.compiled import CompiledModel
+    from gos_fx.lowered import LoweredModel
 
 
 def targets() -> tuple[str, ...]:
@@ -252,16 +253,24 @@ def load(directory: str | Path) -> fx.GraphModule | CompiledModel:
     return result.select(result.chosen)
 
 
-def lower(model: nn.Module, example_inputs: Any) -> Any:
-    """The whole model as instruction graphs.
+def lower(model: nn.Module, example_inputs: Any) -> LoweredModel:
+    """The whole model as instruction graphs, modules and the functions between them.
+
+    ``print`` shows the graphs, ``coverage`` the share of operators that have one and
+    why others do not, ``to_graph_module()`` gives the model back with every one of them
+    as plain torch calls. Batch norms are instructions of their own: nothing is folded.
+
+    Args:
+        model: in eval mode. It is not changed.
+        example_inputs: a tensor, a tuple of arguments, or a dict by parameter name.
 
     Raises:
-        NotBuiltYet: this version lowers operator by operator inside ``optimize``.
+        GosError: a model in training mode, or one that cannot be traced or run.
     """
-    raise NotBuiltYet(
-        "gos_fx.lower is not built yet",
-        do="see the graphs of a network's operators in optimize(...).gos.replacements",
-    )
+    from gos_fx.lowered import lower_model
+
+    checks.check_model(model)
+    return lower_model(model, checks.find_example_inputs(model, example_inputs))
 
 
 def _check_options(metric_mode: str, resume: bool) -> None:

@@ -113,19 +113,29 @@ def _leaves(
     if meta is None or hasattr(meta, "shape"):
         yield meta, node if node.users and meta is not None else None
         return
-    parts: dict[int, fx.Node] = {}
-    for user in node.users:
-        index = user.args[1] if user.target is operator.getitem else None
-        if not isinstance(index, int) or index in parts:
-            raise Unsupported("its results are not taken apart")
-        parts[index] = user
-        nodes.append(user)
+    parts = taken_out(node, len(meta))
+    nodes += parts.values()
     for index, item in enumerate(meta):
-        part = parts.get(index, parts.get(index - len(meta)))
+        part = parts.get(index)
         if part is None:
             yield from ((found, None) for found in _flat(item))
         else:
             yield from _leaves(part, item, nodes)
+
+
+def taken_out(node: fx.Node, length: int) -> dict[int, fx.Node]:
+    """The nodes that take a tuple apart, by index in order.
+
+    Raises:
+        Unsupported: something reads the tuple as a whole.
+    """
+    parts: dict[int, fx.Node] = {}
+    for user in node.users:
+        index = user.args[1] if user.target is operator.getitem else None
+        if not isinstance(index, int) or index % length in parts:
+            raise Unsupported("its results are not taken apart")
+        parts[index % length] = user
+    return dict(sorted(parts.items()))
 
 
 def _flat(meta: Any) -> Iterator[Any]:

@@ -32,7 +32,7 @@ def modularize(
     for node in list(graph_module.graph.nodes):
         if node.op not in ("call_function", "call_method"):
             continue
-        module = _module(node, graph_module)
+        module = layer_of(node, graph_module)
         if module is None:
             continue
         source = node.args[0]
@@ -54,7 +54,9 @@ def modularize(
     return PassResult(graph_module, modified)
 
 
-def _module(node: fx.Node, graph_module: fx.GraphModule) -> nn.Module | None:
+def layer_of(node: fx.Node, graph_module: nn.Module) -> nn.Module | None:
+    """The layer that computes what a call of a function or method does; None where no
+    rule knows one. The network has to carry shapes."""
     rule = _RULES.get(node.target)
     source = node.args[0] if node.args else None
     if rule is None or not isinstance(source, fx.Node):
@@ -76,7 +78,7 @@ def _module(node: fx.Node, graph_module: fx.GraphModule) -> nn.Module | None:
     return None if module is None else module.eval()
 
 
-def _constant(node: fx.Node, graph_module: fx.GraphModule) -> Any:
+def _constant(node: fx.Node, graph_module: nn.Module) -> Any:
     """The tensor of an attribute; any other node stays what it is."""
     if node.op != "get_attr":
         return node

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import getitem
 
 from torch import Tensor, fx, nn
 
 from gos_fx.errors import Unsupported
+from gos_fx.ir.dim import Expr
 from gos_fx.ir.graph import Graph
 from gos_fx.passes import lowerings  # noqa: F401  (fills the table)
-from gos_fx.passes.calls import called, dtype_of, shape_of
+from gos_fx.passes.calls import called, dtype_of, shape_of, taken_out
 from gos_fx.passes.fold_batch_norm import MEMBERS
+from gos_fx.passes.functional import is_fixed, lower_function
 from gos_fx.passes.lower import (
     Lowered,
     is_activation,
@@ -24,19 +27,25 @@ from gos_fx.passes.lower import (
 )
 from gos_fx.passes.source import Source, source_of
 
-_HEADS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_HEADS = (
+    *(nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear),
+    *_NORMS,
+)
 
 
 @dataclass(frozen=True)
 class Operator:
     """Layers that compute together: convolution, batch norm and activation are one.
 
-    ``name`` is the qualified name of the leading module, ``nodes`` the FX nodes in
-    order, the call first, ``modules`` all members, folded batch norms included.
+    ``name`` is the qualified name of the leading module, or of a function's FX node,
+    ``nodes`` the FX nodes in order, the call first, ``modules`` all members, folded
+    batch norms included.
     ``template`` with ``bindings`` is the instruction graph at this site and
     ``weights`` its tensors by input name. What has no lowering has no template, and
     ``reason`` says why. ``inputs`` are the FX nodes that stand for the template's maps,
     ``outputs`` those that carry its result, or the parts of the bundle that it gives.
+    ``own`` says that the template is the modules', not one to be put in their place.
     """
 
     name: str
@@ -48,6 +57,7 @@ class Operator:
     reason: str = ""
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    own: bool = True
 
     @property
     def parameters(self) -> int:
@@ -60,8 +70,19 @@ class Operator:
 
     @property
     def is_plain(self) -> bool:
-        """One feature map in, one out: what a search can replace."""
-        return len(self.inputs) == len(self.outputs) == 1
+        """It computes one feature map from one: what a search can replace."""
+        graph = self.template
+        return (
+            graph is not None
+            and bool(graph.nodes)
+            and [value.type.dtype for value in graph.maps] == ["float32"]
+            and not graph.result.is_bundle
+        )
+
+    @property
+    def output(self) -> str:
+        """The FX node that carries its one result."""
+        return self.outputs[0] if self.outputs else self.nodes[-1]
 
     @cached_property
     def concrete(self) -> Graph:
@@ -75,23 +96,69 @@ class Operator:
         return self.template.instantiate(self.bindings)
 
 
-def find_operators(graph_module: fx.GraphModule) -> tuple[Operator, ...]:
+def find_operators(
+    graph_module: fx.GraphModule, *, functions: bool = False
+) -> tuple[Operator, ...]:
     """The operators of a traced network with shapes, in order of execution.
 
-    Every ``call_module`` belongs to exactly one operator.
+    Every ``call_module`` belongs to exactly one operator. With ``functions`` every call
+    of a function or method that gives maps does too, and :func:`note_sizes
+    <gos_fx.passes.sizes.note_sizes>` must have run; what is computed from weights alone
+    is part of the operators that read it.
     """
-    modules = dict(graph_module.named_modules())
+    modules = dict(graph_module.named_modules(remove_duplicate=False))
     calls = Counter(n.target for n in graph_module.graph.nodes if n.op == "call_module")
     members = graph_module.meta.get(MEMBERS, {})
-    taken: set[fx.Node] = set()
+    taken: set[str] = set()
     found = []
     for node in graph_module.graph.nodes:
-        if node.op != "call_module" or node in taken:
+        if node.name in taken:
             continue
-        chain = _chain(node, modules)
-        taken.update(chain)
-        found.append(_operator(chain, modules, calls, members))
+        if node.op == "call_module":
+            operator = _operator(_chain(node, modules), modules, calls, members)
+        elif functions and _gives_maps(node):
+            operator = _functional(node, modules)
+        else:
+            continue
+        taken.update(operator.nodes)
+        found.append(operator)
     return tuple(found)
+
+
+def operator_of(graph_module: fx.GraphModule, nodes: Sequence[str]) -> Operator:
+    """One operator of these calls of modules in a row."""
+    modules = dict(graph_module.named_modules(remove_duplicate=False))
+    by_name = {node.name: node for node in graph_module.graph.nodes}
+    members = graph_module.meta.get(MEMBERS, {})
+    return _operator([by_name[name] for name in nodes], modules, Counter(), members)
+
+
+def _gives_maps(node: fx.Node) -> bool:
+    """Whether a call computes maps: no sizes, weights or parts of another's result."""
+    if node.op not in ("call_function", "call_method") or not node.all_input_nodes:
+        return False
+    meta = node.meta.get("tensor_meta")
+    source = node.all_input_nodes[0].meta.get("tensor_meta")
+    is_part = node.target is getitem and source and not hasattr(source, "shape")
+    return bool(meta) and not (is_part or is_fixed(node))
+
+
+def _functional(node: fx.Node, modules: Mapping[str, nn.Module]) -> Operator:
+    name, index = node.name, 1
+    while name in modules:
+        name, index = f"{node.name}_{index}", index + 1
+    inputs = tuple(source.name for source in node.all_input_nodes)
+    operator = Operator(name, (node.name,), (), inputs=inputs, outputs=(node.name,))
+    try:
+        found = lower_function(node, modules[""])
+    except Unsupported as refusal:
+        return replace(operator, reason=refusal.what)
+    return replace(
+        _with(operator, found.graph),
+        nodes=found.nodes,
+        inputs=found.inputs,
+        outputs=found.outputs,
+    )
 
 
 def _chain(node: fx.Node, modules: Mapping[str, nn.Module]) -> list[fx.Node]:
@@ -99,7 +166,7 @@ def _chain(node: fx.Node, modules: Mapping[str, nn.Module]) -> list[fx.Node]:
     chain = [node]
     if not isinstance(modules[str(node.target)], _HEADS):
         return chain
-    for wanted in (lambda m: isinstance(m, nn.BatchNorm2d), is_activation):
+    for wanted in (lambda m: isinstance(m, _NORMS), is_activation):
         users = list(chain[-1].users)
         if len(users) != 1 or users[0].op != "call_module":
             continue
@@ -166,13 +233,23 @@ def _emitted(
     """An operator that was emitted before: its graph is the one it was made from."""
     bindings = dict(source.bindings)
     for value, given in zip(source.template.maps, node.args, strict=True):
-        for dim, size in zip(value.type.shape, shape_of(given), strict=True):
-            if str(dim) in bindings:
-                bindings[str(dim)] = size
+        for axis, size in zip(value.type.shape, shape_of(given), strict=True):
+            if isinstance(axis, Expr) and axis.op == "symbol":
+                bindings[str(axis)] = size
     weights = {v.name: getattr(module, v.name) for v in source.template.weights}
-    return replace(
-        operator, template=source.template, bindings=bindings, weights=weights
+    found = replace(
+        _with(operator, Lowered(source.template, bindings, weights)),
+        inputs=tuple(given.name for given in node.all_input_nodes),
     )
+    return _taken_apart(found, node) if source.template.result.is_bundle else found
+
+
+def _taken_apart(operator: Operator, node: fx.Node) -> Operator:
+    length = len(operator.concrete.result.parts)
+    parts = tuple(part.name for part in taken_out(node, length).values())
+    if len(parts) < length:
+        raise Unsupported("it gives a result that nothing reads")
+    return replace(operator, nodes=(node.name, *parts), outputs=parts)
 
 
 def _shapes(chain: list[fx.Node]) -> list[tuple[int, ...]]:

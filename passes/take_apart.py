@@ -9,19 +9,26 @@ from torch import fx
 from torch.fx.passes.infra.pass_base import PassResult
 
 from gos_fx.passes.lower import is_whole
+from gos_fx.passes.source import SOURCE
 
 
-def take_apart(graph_module: fx.GraphModule) -> PassResult:
+def take_apart(graph_module: fx.GraphModule, *, functions: bool = False) -> PassResult:
     """Readers of a tuple read its parts.
 
     before: ``y = lstm(x); return y``; after: ``y = lstm(x); o = y[0]; s = y[1];
     h = s[0]; c = s[1]; return o, (h, c)``. Of the layers that are lowered with their
-    whole call; the network has to carry shapes.
+    whole call, of operators that were emitted, and with ``functions`` of all functions
+    and methods; the network has to carry shapes.
     """
     modules = dict(graph_module.named_modules(remove_duplicate=False))
     modified = False
     for node in list(graph_module.graph.nodes):
-        if node.op == "call_module" and is_whole(modules[str(node.target)]):
+        if node.op == "call_module":
+            module = modules[str(node.target)]
+            wanted = is_whole(module) or hasattr(module, SOURCE)
+        else:
+            wanted = functions and node.op in ("call_function", "call_method")
+        if wanted:
             modified |= _open(node, node.meta.get("tensor_meta"))
     if modified:
         graph_module.graph.lint()

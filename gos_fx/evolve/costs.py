@@ -111,7 +111,8 @@ def _with(operator: Operator, template: Graph) -> Operator:
         value.name: torch.empty(tiles.concrete(value.type), device="meta")
         for value in template.instantiate(operator.bindings).weights
     }
-    return replace(operator, template=template, weights=weights)
+    own = operator.own and template == operator.template
+    return replace(operator, template=template, weights=weights, own=own)
 
 
 def _elements(graph: Graph, bindings: Mapping[str, int], role: str) -> int:

@@ -283,7 +283,7 @@ class Evaluator:
         """Inputs and outputs of every site for at most ``limit`` samples, and for
         fewer where they would take more than half of the memory allowed."""
         seen: dict[str, list[Tensor]] = {}
-        wanted = {name for op in self.operators for name in (op.nodes[0], op.nodes[-1])}
+        wanted = {name for op in self.operators for name in (op.nodes[0], op.output)}
         recorder = _Recorder(self._suffix, wanted, seen)
         samples = 0
         for inputs, _ in moved:
@@ -296,7 +296,7 @@ class Evaluator:
         return [
             (
                 torch.cat(seen[f"{op.nodes[0]}:in"])[:limit],
-                torch.cat(seen[f"{op.nodes[-1]}:out"])[:limit],
+                torch.cat(seen[f"{op.output}:out"])[:limit],
             )
             for op in self.operators
         ]

@@ -21,13 +21,12 @@ def select(
     """The operator to replace next, with up to ``similar - 1`` more of its template.
 
     Not deployable: most parameters first. Deployable: slowest first; latencies within
-    their errors count as equal, and then parameters decide. What has no instruction
-    graph and what was ``tried`` is passed over. Empty when nothing is left.
+    their errors count as equal, and then parameters decide. What does not compute one
+    feature map from one by an instruction graph and what was ``tried`` is passed over.
+    Empty when nothing is left.
     """
     rows = {row.name: row for row in profile.rows}
-    candidates = [
-        op for op in operators if op.template is not None and op.name not in tried
-    ]
+    candidates = [op for op in operators if op.is_plain and op.name not in tried]
     ranked = _by_parameters if not deployable else _by_latency
     order = ranked([rows[op.name] for op in candidates])
     by_name = {op.name: op for op in candidates}

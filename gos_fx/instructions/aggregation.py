@@ -154,7 +154,7 @@ def _concat_shape(*types: Type, axis: str) -> tuple[Dim, ...]:
     index = axis_index(axis, first.rank)
     extent: Dim = 0
     for t in types:
-        if t.rank != first.rank or t.role != first.role:
+        if t.rank != first.rank:
             raise VerifyError(f"{t} and {first} cannot be concatenated")
         if t.shape[:index] + t.shape[index + 1 :] != (
             first.shape[:index] + first.shape[index + 1 :]

@@ -213,7 +213,10 @@ class AnalyticalSource:
         others = {name: each[name] for name in each if name not in ours}
         owners = {node: op.name for op in operators for node in op.nodes}
         for node in unknown:
-            others[owners.get(node.name, node.name)] = self._traffic(node)
+            name = owners.get(node.name, node.name)
+            table = found if name in ours else others
+            known, traffic = table.get(name), self._traffic(node)
+            table[name] = known + traffic if known and known.seconds else traffic
         others[RUNTIME] = self._estimate(_runtime(calls, self.target))
         whole = total((*found.values(), *others.values()), SOURCE, self.target.name)
         counters = {name: self._counted(costs[name]) for name in costs}

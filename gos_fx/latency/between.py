@@ -1,4 +1,5 @@
-"""A traced network as instructions: the operators, and torch's functions between them.
+"""A traced network as instructions: operators as far as they are compiled from their
+graphs, and torch's layers and functions between them.
 
 The code generator fuses over the borders of operators, so that an activation or a sum
 of two maps behind a convolution is no function of its own. Rules of its importer say
@@ -23,6 +24,7 @@ from gos_fx.kernels.importer import (  # noqa: F401  (fill the table of rules)
 from gos_fx.kernels.importer.builder import Builder, Value
 from gos_fx.kernels.importer.rules import ATEN
 from gos_fx.kernels.simplify import simplify
+from gos_fx.passes.compiled_part import compiled_parts
 from gos_fx.passes.operators import Operator
 
 _SAME = "clone.default"
@@ -99,9 +101,11 @@ class _Walk:
         self._traced = traced
         self._builder = Builder()
         self._values: dict[fx.Node, Value | Tensor] = {}
-        self._last = {op.nodes[-1]: op for op in operators if op.template is not None}
-        self._inner = {n for op in self._last.values() for n in op.nodes[:-1]}
-        self._first = {node.name: node for node in traced.graph.nodes}
+        parts = compiled_parts(traced, operators)
+        self._ends = {name: op for op in parts for name in op.outputs}
+        self._inner = {n for op in parts for n in op.nodes} - {*self._ends}
+        self._owners = {name: op.name for op in operators for name in op.nodes}
+        self._nodes = {node.name: node for node in traced.graph.nodes}
         self._read: list[Value] = []
         self.unknown: list[fx.Node] = []
 
@@ -111,9 +115,10 @@ class _Walk:
             if node.op == "output":
                 self._need(node)
             return
-        operator = self._last.get(node.name)
+        operator = self._ends.get(node.name)
         if operator is not None:
-            self._values[node] = self._inlined(operator)
+            if node not in self._values:
+                self._inline(operator)
             return
         found = None if node.op == "get_attr" else self._ruled(node)
         if found is not None:
@@ -142,13 +147,17 @@ class _Walk:
             if isinstance(value, Value):
                 self._read.append(value)
 
-    def _inlined(self, operator: Operator) -> Value:
+    def _inline(self, operator: Operator) -> None:
+        """All results of an operator."""
         self._builder.owner = operator.name
         graph = operator.concrete
-        (source,) = self._first[operator.nodes[0]].all_input_nodes
-        x = self._operand(source)
-        values = (operator.weights.get(v.name, x) for v in graph.inputs)
-        return self._builder.inline(graph, values)
+        maps = (self._operand(self._nodes[name]) for name in operator.inputs)
+        values = [operator.weights.get(v.name) for v in graph.inputs]
+        given = (next(maps) if value is None else value for value in values)
+        found = self._builder.inline(graph, given)
+        results = found if graph.result.is_bundle else (found,)
+        for name, value in zip(operator.outputs, results, strict=True):
+            self._values[self._nodes[name]] = value
 
     def _operand(self, node: fx.Node) -> Value | Tensor:
         if node not in self._values:
@@ -162,7 +171,7 @@ class _Walk:
         sources = node.all_input_nodes
         if rule is None or not shape or not all(map(shape_of, sources)):
             return None
-        self._builder.owner = node.name
+        self._builder.owner = self._owners.get(node.name, node.name)
         values: dict[fx.Node, Any] = {x: self._operand(x) for x in sources}
         args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
         kwargs = {_RENAMED.get(k, k): v for k, v in kwargs.items() if k not in _IGNORED}

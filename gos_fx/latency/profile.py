@@ -21,7 +21,7 @@ class Row:
 
     ``kind`` is the operator's template, its leading module's type or the function's
     name; "kernel" for what only the compiled code has a name for. ``memory_bytes``
-    counts its weights and the feature map that it leaves behind; ``reason`` says why
+    counts its weights and the feature maps that it leaves behind; ``reason`` says why
     it has no instruction graph, and is empty if it has one.
     ``counters`` holds what the source counted, for instance ``cycles``.
     """
@@ -145,7 +145,8 @@ def _rows(
             if operator.template is not None:
                 kind = operator.template.name
             parameters = sum(p.numel() for p in layer.parameters())
-            size = 4 * parameters + map_bytes(nodes[operator.nodes[-1]])
+            left = operator.outputs or operator.nodes[-1:]
+            size = 4 * parameters + sum(map_bytes(nodes[name]) for name in left)
             row = Row(
                 operator.name,
                 kind,

@@ -1,0 +1,90 @@
+"""Which sizes of a traced network grow with its batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from gos_fx.ir.dim import Dim
+from gos_fx.passes.emission import BATCH
+
+SIZES = "sizes"  # node.meta: a shape, or shapes, or numbers, with the batch as N
+
+
+def note_sizes(graph_module: fx.GraphModule, example_inputs: tuple[Any, ...]) -> int:
+    """Note on every node its sizes with the batch as the symbol N; gives the batch.
+
+    The network runs a second time on one sample more: what grows by as much in
+    proportion is of the batch. Where it does not run on another batch, the first axis
+    of maps is the batch.
+    """
+    batch = next(
+        (x.shape[0] for x in example_inputs if isinstance(x, Tensor) and x.dim()), 1
+    )
+    larger = [
+        torch.cat([x, x[:1]]) if _has_batch(x, batch) else x for x in example_inputs
+    ]
+    first, second = _Sizes(graph_module), _Sizes(graph_module)
+    with torch.no_grad():
+        first.run(*example_inputs)
+        try:
+            second.run(*larger)
+        except Exception:  # whatever a network raises that has its batch written in
+            second.found = {}
+    for node, found in first.found.items():
+        fixed = node.op == "get_attr"
+        grown = found if fixed else second.found.get(node, _grown(found, batch))
+        node.meta[SIZES] = _symbolic(found, grown, batch)
+    return batch
+
+
+def _has_batch(x: Any, batch: int) -> bool:
+    return isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == batch
+
+
+class _Sizes(fx.Interpreter):
+    def __init__(self, graph_module: fx.GraphModule) -> None:
+        super().__init__(graph_module)
+        self.found: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.op != "output":
+            self.found[n] = _sizes(result)
+        return result
+
+
+def _sizes(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.Size(value.shape)
+    if isinstance(value, list | tuple):
+        return tuple(_sizes(item) for item in value)
+    return value
+
+
+def _grown(found: Any, batch: int) -> Any:
+    """What is expected of another batch: shapes alone follow, by their first axis."""
+    if isinstance(found, torch.Size):
+        first = [batch + 1] if found and found[0] == batch else list(found[:1])
+        return torch.Size([*first, *found[1:]])
+    if isinstance(found, tuple):
+        return tuple(_grown(item, batch) for item in found)
+    return found
+
+
+def _symbolic(found: Any, grown: Any, batch: int) -> Any:
+    if isinstance(found, tuple) and isinstance(grown, tuple):
+        return tuple(_symbolic(a, b, batch) for a, b in zip(found, grown))
+    return _dim(found, grown, batch) if _is_size(found) and _is_size(grown) else found
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _dim(found: int, grown: int, batch: int) -> Dim:
+    if found != grown and found % batch == 0 and grown * batch == found * (batch + 1):
+        return BATCH * (found // batch)
+    return found
