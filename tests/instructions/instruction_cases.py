@@ -302,6 +302,8 @@ def densities() -> list[Case]:
 
 
 SQUARE, TALL, WIDE = maps((3, 4, 4)), maps((2, 6, 3)), maps((2, 3, 5))
+# A matrix for each channel of an image; it lies otherwise in the memory of a network.
+SQUARES = maps((2, 3, 4, 4))
 BIAS = [*maps(MAP), weight(4)]
 ROW = maps(MAP, (2, 4, 1, 6))
 
@@ -352,6 +354,7 @@ _CASES: dict[str, list[Case]] = {
         Case([*maps((2, 3, 4)), weight(4, 5)], lambda a, b: a @ b),
         Case(maps((2, 3, 4), (2, 4, 5)), lambda a, b: np.einsum("bik,bkj->bij", a, b)),
         Case([weight(3, 4), *maps((2, 4, 5))], lambda a, b: a @ b),
+        Case(maps((2, 3, 4, 5), (2, 3, 5, 2)), lambda a, b: a @ b),
     ],
     "matvec": [
         Case(maps((2, 3, 4), (2, 4)), lambda a, x: np.einsum("bik,bk->bi", a, x)),
@@ -365,25 +368,30 @@ _CASES: dict[str, list[Case]] = {
     "outer": [
         Case(maps((2, 3), (2, 5)), lambda a, b: np.einsum("bi,bj->bij", a, b)),
         Case([*maps(SEQUENCE), weight(5)], lambda a, b: a[..., None] * b),
+        Case([*maps(MAP), weight(3)], lambda a, b: a[..., None] * b),
     ],
     "kron": [
         Case(maps((2, 3, 4), (2, 5, 2)), each(np.kron)),
         Case([*maps((2, 3, 4)), weight(2, 3)], each(np.kron)),
+        Case(maps((2, 3, 4, 2), (2, 3, 1, 3)), each(np.kron)),
     ],
-    "trace": [Case(SQUARE, lambda x: np.einsum("...ii", x))],
-    "det": [Case(SQUARE, each(determinant)), Case(maps((2, 1, 1)), each(determinant))],
-    "inverse": [Case(SQUARE, each(inverted)), Case(maps((5, 5)), each(inverted))],
+    "trace": [Case(x, lambda x: np.einsum("...ii", x)) for x in (SQUARE, SQUARES)],
+    "det": [Case(x, each(determinant)) for x in (SQUARE, SQUARES, maps((2, 1, 1)))],
+    "inverse": [Case(x, each(inverted)) for x in (SQUARE, SQUARES, maps((5, 5)))],
     "cholesky": [Case(SQUARE, lambda x: np.linalg.cholesky(lower(x)), draw="definite")],
     "eigh": [
         Case(SQUARE, lambda x: tuple(np.linalg.eigh((x + np.swapaxes(x, 1, 2)) / 2)))
     ],
     "svd": [
         Case(x, lambda x: tuple(np.linalg.svd(x, full_matrices=False)))
-        for x in (SQUARE, TALL, WIDE)
+        for x in (SQUARE, TALL, WIDE, maps(MAP))
     ],
-    "qr": [Case(x, lambda x: tuple(np.linalg.qr(x))) for x in (SQUARE, TALL, WIDE)],
+    "qr": [
+        Case(x, lambda x: tuple(np.linalg.qr(x)))
+        for x in (SQUARE, TALL, WIDE, maps(MAP))
+    ],
     "pinv": [
-        *(Case(x, np.linalg.pinv) for x in (SQUARE, TALL, WIDE)),
+        *(Case(x, np.linalg.pinv) for x in (SQUARE, TALL, WIDE, maps(MAP))),
         Case(
             maps((2, 6, 4)),
             lambda x: np.linalg.pinv(x, rcond=1e-6),
@@ -515,6 +523,7 @@ _CASES: dict[str, list[Case]] = {
     "gather": [
         Case([weight(5, 3), Type("map", (2, 4), "int64")], lambda t, i: t[i]),
         Case([weight(5, 3), Type("map", (2,), "int64")], lambda t, i: t[i]),
+        Case([weight(5, 3), Type("map", (2, 4, 2), "int64")], lambda t, i: t[i]),
     ],
     "cast": [
         Case(
