@@ -21,9 +21,10 @@ from gos_fx.kernels.layout import Layout, Seen, assign_layouts, inside
 from gos_fx.kernels.tiles import concrete
 
 MOVEMENT = ("reshape", "transpose", "slice", "expand")
-# These read each element many times, neighbouring channels together; a bundle is
-# memory.
-_WANT_STORED = ("cross_correlation", "max_pool", "avg_pool", "bundle", "scan")
+# These read each element many times, neighbouring channels together.
+_POOLED = ("cross_correlation", "max_pool", "avg_pool")
+# Bundles and scans are memory; a schedule node steers the code that moves a value.
+_WANT_STORED = (*_POOLED, "bundle", "scan", *SCHEDULE)
 Array = NDArray[np.int64]
 
 

@@ -81,6 +81,14 @@ def kron(a: Tensor, b: Tensor, *, name: str) -> Tensor:
     return te.compute((*_batch(a, 2, b, 2), m * p, n * q), element, name=name)
 
 
+# Of numbers that are not negative; not a number where one is none.
+_LARGEST = te.comm_reducer(
+    lambda a, b: tirx.Select(tirx.any(a > b, tirx.isnan(a)), a, b),
+    lambda dtype: tirx.const(0.0, dtype),
+    name="largest",
+)
+
+
 def _absolute(x: Tensor, name: str) -> Tensor:
     return te.compute(shape_of(x), lambda *i: tirx.abs(x(*i)), name=name)
 
@@ -101,7 +109,7 @@ def vector_norm(
     if ord == "2":
         total = along(_squares(x, f"{name}_each"), at, te.sum, f"{name}_sum", keep)
         return _root(total, name)
-    combine = {"1": te.sum, "inf": te.max}[ord]
+    combine = {"1": te.sum, "inf": _LARGEST}[ord]
     return along(_absolute(x, f"{name}_each"), at, combine, name, keep)
 
 
@@ -111,7 +119,7 @@ def matrix_norm(a: Tensor, *, ord: str, name: str) -> Tensor:
     over = {"1": -2, "inf": -1}[ord]
     at = len(a.shape) + over
     sums = along(_absolute(a, f"{name}_each"), at, te.sum, f"{name}_sum")
-    return along(sums, len(sums.shape) - 1, te.max, name)
+    return along(sums, len(sums.shape) - 1, _LARGEST, name)
 
 
 @instruction

@@ -158,6 +158,13 @@ def f(x: map[2, 5, 7, 6]) -> map[2, 5, 7, 6]:
     v4 = sum(v3, v0, v1, axis="")
     return v4
 """,
+    "tile of what moves": """\
+def f(x: map[2, 3, 4, 5]) -> map[3, 5, 4, 2]:
+    v0 = transpose(x, axes=(1, 3, 2, 0))
+    v1 = tile(v0, co=4)
+    v2 = exp(v1)
+    return v2
+""",
     "product in an image": """\
 def f(x: map[2, 3, 5, 6], w: weight[6, 7]) -> map[2, 3, 5, 7]:
     v0 = matmul(x, w)

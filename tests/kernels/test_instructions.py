@@ -30,6 +30,7 @@ def load(name: str):
 
 FORMS = load("instruction_texts")
 TEXTS = {**FORMS.TEXTS, **FORMS.BUNDLES}
+ROWS = "map[3, 3, 3]"
 # Of a sum of a few dozen numbers in float32; erf and exp are approximations.
 TOLERANCE = 2e-6
 
@@ -74,6 +75,25 @@ def test_arm_a53(qemu, operators, make_package, tmp_path, texts):
     package = make_package(module, inputs, "arm_a53", tmp_path)
     found = emulate(package, [x.numpy() for x in inputs], threads=2)
     assert not differences(texts, module, inputs, found)
+
+
+def test_norms_of_what_is_no_number(operators, make_package, tmp_path):
+    calls = {
+        "matrix": 'matrix_norm(x, ord="inf")',
+        "columns": 'vector_norm(x, ord="inf", axis="t")',
+        "rows": 'vector_norm(x, ord="inf", axis="co")',
+    }
+    texts = {
+        name: FORMS.unary("map[3]" if name == "matrix" else "map[3, 3]", call, ROWS)
+        for name, call in calls.items()
+    }
+    module = operators(texts)
+    x = torch.arange(-13.0, 14.0).view(3, 3, 3)
+    x[1, 2, 0], x[2, 0, 2] = torch.nan, torch.inf
+    package = make_package(module, (x,) * 3, "host", tmp_path)
+    found = HostModule.from_package(package, 1)(x, x, x)
+    for a, b in zip(module(x, x, x), found, strict=True):
+        torch.testing.assert_close(torch.as_tensor(b), a, equal_nan=True)
 
 
 class Table(nn.Module):
