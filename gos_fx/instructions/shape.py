@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from gos_fx.errors import VerifyError
 from gos_fx.ir.attribute import Attribute
 from gos_fx.ir.dim import Dim, product
-from gos_fx.ir.opcode import ANY_DTYPE, Operand, instruction
+from gos_fx.ir.opcode import Operand, instruction
 from gos_fx.ir.types import DTYPES, Type, axis_index
 
-_ANY = {"x": ANY_DTYPE}
+# Not a scalar: that has no memory in which its elements could lie otherwise.
+_ANY = {"x": Operand(("map", "weight", "constant"), dtypes=DTYPES)}
 _END = -(2**63) + 1  # what ONNX takes as the end of a slice that runs backwards
 
 

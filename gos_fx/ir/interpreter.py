@@ -142,9 +142,14 @@ def _check_size(node: Node) -> None:
 
 
 def outputs_like(graph: Graph, like: Tensor) -> list[Tensor]:
-    """Empty tensors of the shape of the output, or of its parts, where ``like`` is."""
-    shapes = [
-        [int(dim) for dim in value.shape if isinstance(dim, int)]
-        for value in graph.result.values
-    ]
-    return [torch.empty(s, dtype=like.dtype, device=like.device) for s in shapes]
+    """Empty tensors of the types of the output, or of its parts, where ``like`` is.
+
+    ``like`` is the first input, which may be float64 where float32 is declared.
+    """
+    first, found = graph.inputs[0].type.dtype, []
+    for value in graph.result.values:
+        shape = [int(dim) for dim in value.shape if isinstance(dim, int)]
+        same = value.dtype == first
+        dtype = like.dtype if same else getattr(torch, value.dtype)
+        found.append(torch.empty(shape, dtype=dtype, device=like.device))
+    return found

@@ -9,6 +9,7 @@ import torch
 from instruction_cases import CASES, Case, comparable, every_case, graph_of, operands
 from torch import Tensor
 
+import gos_fx.ir.opaque  # noqa: F401  (registers the custom operators)
 from gos_fx.ir.dim import symbol
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.interpreter import evaluate
@@ -89,6 +90,19 @@ def test_types_are_those_of_the_reference(opcode: str, case: Case) -> None:
         found = parts_of(evaluate(graph, there))
         assert [(tuple(y.shape), str(y.dtype)) for y in found] == promised
     assert graph.result.role == "map"
+
+
+@every_case
+def test_an_opaque_call_has_the_types(opcode: str, case: Case) -> None:
+    """What ``torch.export`` is told of an operator that it must not look into."""
+    graph = graph_of(opcode, case)
+    values = [v.to("meta") for v in operands(graph, case.draw).values()]
+    if graph.result.is_bundle:
+        found = torch.ops.gos_fx.operator_bundle(graph.text, values)
+    else:
+        found = [torch.ops.gos_fx.operator(graph.text, values)]
+    promised = [(part.shape, f"torch.{part.dtype}") for part in graph.result.values]
+    assert [(tuple(y.shape), str(y.dtype)) for y in found] == promised
 
 
 @every_case

@@ -102,6 +102,8 @@ def refusal(name: str, values: list[Any], attributes: dict[str, Any]) -> str:
          "map[2, 4, 5, 6] cannot take the shape ('2', '7')"),
         ("reshape", [MAP], {"shape": (-1, 120)}, "shape=(-1, 120) is below 1"),
         ("reshape", [MAP], {}, "missing attribute shape"),
+        ("reshape", [Type("scalar", ())], {"shape": (1, 1)},
+         "operand x is a scalar, not a map or a weight or a constant"),
         ("transpose", [SEQUENCE], {"axes": (0, 1)},
          "(0, 1) is no permutation of the axes of map[2, 3, 4]"),
         ("transpose", [SEQUENCE], {"axes": (0, -1, 1)}, "axes=(0, -1, 1) is below 0"),
