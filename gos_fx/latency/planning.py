@@ -133,11 +133,12 @@ def _planned(
 def scattered_values(
     layouts: Mapping[str, Layout], types: Mapping[str, Type]
 ) -> frozenset[str]:
-    """Values whose channels do not lie side by side."""
+    """Values whose channels do not lie side by side; what moved away is none."""
     return frozenset(
         name
         for name, layout in layouts.items()
-        if isinstance(layout, Seen) or (layout.is_plain and types[name].rank == 4)
+        if isinstance(layout, Seen)
+        or (layout.is_plain and name in types and types[name].rank == 4)
     )
 
 

@@ -365,3 +365,16 @@ def test_bad_arguments() -> None:
         graph_latency(template, A53)
     with pytest.raises(BadOption, match="argument threads"):
         graph_latency(conv(4, 4, 4), A53, 0)
+
+
+def test_what_is_moved_there_and_back_takes_no_time() -> None:
+    text = """def f(x: map[2, 6, 11]) -> map[2, 6, 1]:
+    v0 = reshape(x, shape=(2, 6, 1, 11))
+    v1 = reshape(v0, shape=(2, 6, 11))
+    v2 = mean(v1, axis="co", keep=True)
+    return v2
+"""
+    head, _, _, last, end = text.splitlines()
+    direct = "\n".join([head, last.replace("v1", "x"), end])
+    there, plain = (graph_latency(parse(t), get("arm_a53")) for t in (text, direct))
+    assert there.seconds == plain.seconds
