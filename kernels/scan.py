@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from gos_fx.instructions.recurrence import TIME, is_step
-from gos_fx.ir.fusion import is_elementwise
+from gos_fx.ir.fusion import SCHEDULE, is_elementwise
 from gos_fx.ir.graph import Graph, Input, Node
 from gos_fx.ir.network import Network
 from gos_fx.ir.types import Type, bundle
@@ -40,7 +40,8 @@ def body_network(scan: Node) -> Network:
 def hoist(network: Network) -> Network:
     """The network with the scans' constant parts and products of sequences outside.
 
-    A product of one step with a weight is a row of that of the whole sequence.
+    A product of one step with a weight is a row of that of the whole sequence. Products
+    of one value with the weights of several gates become one.
     """
     nodes: list[Node] = []
     owners = dict(network.owners)
@@ -95,21 +96,69 @@ class _Hoisting:
                 self.constants[value.name] = given[value.name]
             elif is_step(value, self.scan.attr("states")) and value.type.rank == 2:
                 self._flatten(value, given[value.name])
-        left = []
         for node in body.nodes:
             if self._is_constant(node):
                 self._move(node, self.constants, node.type)
-            elif self._is_of_rows(node, body.types):
+        rest = [n for n in body.nodes if n.name not in self.constants]
+        scalars = [n for n in body.nodes if n.opcode == _SCALAR]
+        left = []
+        types = dict(body.types)
+        for node in self._merged(rest, types):
+            if self._is_of_rows(node, types):
                 shape = (self._rows(node), *node.type.shape[1:])
                 self._move(node, self.rows, replace(node.type, shape=shape))
-            if node.name not in self.constants | self.rows or node.opcode == _SCALAR:
+            else:
                 left.append(node)
-        scan = self._rest(body, left, given, kept)
+        scan = self._rest(replace(body, nodes=(*scalars, *left)), types, given, kept)
         needed = set(scan.operands)
         for node in reversed(self.nodes.values()):
             if node.name in needed:
                 needed |= set(node.operands)
         return [n for n in self.nodes.values() if n.name in needed], scan
+
+    def _merged(self, nodes: list[Node], types: dict[str, Type]) -> list[Node]:
+        """Products of one value with several weights as parts of one product.
+
+        Those that a schedule node stands on stay as they are.
+        """
+        steered = {node.operands[0] for node in nodes if node.opcode in SCHEDULE}
+        groups: dict[str, list[Node]] = {}
+        for node in nodes:
+            if node.opcode != "matmul" or node.name in steered:
+                continue
+            left, right = node.operands
+            is_flat = types[left].rank == types[right].rank == 2
+            if is_flat and right in self.constants:
+                groups.setdefault(left, []).append(node)
+        found = {node.name: [node] for node in nodes}
+        for left, group in groups.items():
+            if len(group) > 1:
+                found |= self._together(left, group, types)
+        return [node for node in nodes for node in found[node.name]]
+
+    def _together(
+        self, left: str, group: list[Node], types: dict[str, Type]
+    ) -> dict[str, list[Node]]:
+        """What comes in the place of each product."""
+        rights = [node.operands[1] for node in group]
+        sizes = [concrete(node.type)[1] for node in group]
+        weights, product = f"{left}_weights", f"{left}_products"
+        of = types[rights[0]]
+        types[weights] = replace(of, shape=(of.shape[0], sum(sizes)))
+        types[product] = replace(
+            group[0].type, shape=(group[0].type.shape[0], sum(sizes))
+        )
+        side = Node(weights, "concat", tuple(rights), (("axis", "co"),), types[weights])
+        self._move(side, self.constants, types[weights])
+        whole = Node(product, "matmul", (left, weights), (), types[product])
+        found: dict[str, list[Node]] = {}
+        start = 0
+        for node, size in zip(group, sizes, strict=True):
+            part = {"axis": 1, "start": start, "size": size, "step": 1}
+            cut = Node(node.name, "slice", (product,), tuple(part.items()), node.type)
+            found[node.name] = [cut] if found else [whole, cut]
+            start += size
+        return found
 
     def _is_constant(self, node: Node) -> bool:
         return node.type.role != "map" and all(
@@ -153,31 +202,25 @@ class _Hoisting:
     def _rest(
         self,
         body: Graph,
-        left: list[Node],
+        types: dict[str, Type],
         given: dict[str, str],
         kept: tuple[int, ...],
     ) -> Node:
         """The scan with what was moved among its operands."""
-        inputs, operands = [], []
-        read = {name for node in left for name in node.operands} | {body.output}
-        here = {node.name for node in left}
-        for value in (*body.inputs, *body.nodes):
-            name = value.name
-            if name not in read or name in here:
-                continue
-            inputs.append(Input(name, value.type))
-            if name in given:
-                operands.append(given[name])
-            elif name in self.constants:
-                operands.append(self.constants[name])
-            else:
-                operands.append(self._sequence(name, value.type))
-        body = Graph(body.name, tuple(inputs), tuple(left), body.output)
+        read = {name for node in body.nodes for name in node.operands} | {body.output}
+        here = {node.name for node in body.nodes}
+        operands = {name: given[name] for name in given if name in read}
+        for name in types:
+            if name in read and name not in here | set(given):
+                known = self.constants.get(name)
+                operands[name] = known or self._sequence(name, types[name])
+        inputs = tuple(Input(name, types[name]) for name in operands)
+        body = replace(body, inputs=inputs)
         attributes = {**self.scan.attrs, "body": body, KEPT: kept}
         parts = [self.scan.type.parts[index] for index in kept]
         return replace(
             self.scan,
-            operands=tuple(operands),
+            operands=tuple(operands.values()),
             attributes=tuple(attributes.items()),
             type=bundle(parts),
         )

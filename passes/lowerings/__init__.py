@@ -3,6 +3,7 @@
 from gos_fx.passes.lowerings import (
     activation,
     adaptive_pooling,
+    attention,
     convolution,
     embedding,
     linear,
@@ -18,6 +19,7 @@ from gos_fx.passes.lowerings import (
 __all__ = [
     "activation",
     "adaptive_pooling",
+    "attention",
     "convolution",
     "embedding",
     "linear",

@@ -187,15 +187,39 @@ def test_what_needs_no_state_is_outside() -> None:
     network = hoisted(PLAIN)
     opcodes = [node.opcode for node in network.nodes if node.opcode != "scalar"]
     assert opcodes == [
-        *("reshape", "transpose", "matmul", "transpose", "hadamard", "add", "reshape"),
+        *("reshape", "transpose", "transpose", "hadamard", "matmul", "add", "reshape"),
         *("scan", "result"),
     ]
-    assert network.nodes[2].type.shape == (10, 20)  # rows of all steps
+    (product,) = (node for node in network.nodes if node.opcode == "matmul")
+    assert product.type.shape == (10, 20)  # rows of all steps
     (scan,) = (node for node in network.nodes if node.opcode == "scan")
     body = scan.attr("body")
     left = [node.opcode for node in body.nodes if node.opcode != "scalar"]
     assert left == ["matmul", "add", "tanh"]
     assert {v.name for v in body.maps} == {"h", "v6"}
+
+
+def test_gates_have_one_product() -> None:
+    """One of the input, outside, and one of the state; a tiled one stays alone."""
+    text = text_of(nn.LSTM(5, 4, batch_first=True), 2, 6)
+    for code, inside in ((text, [16]), (tiled(text), [12, 4])):
+        network = hoisted(code)
+        widths = [n.type.shape[1] for n in network.nodes if n.opcode == "matmul"]
+        (scan,) = (node for node in network.nodes if node.opcode == "scan")
+        body = scan.attr("body")
+        assert widths == [16]
+        found = [n.type.shape[1] for n in body.nodes if n.opcode == "matmul"]
+        assert found == inside
+
+
+def tiled(text: str) -> str:
+    """An LSTM whose last product of the state has a tile."""
+    before, product, after = text.rpartition("matmul(h, w_ho)\n")
+    name = before.split()[-2]
+    return (
+        f"{before}{product}        tiled = tile({name}, co=4)\n"
+        + after.replace(f"({name}, b_ho)", "(tiled, b_ho)")
+    )
 
 
 def test_sequences_that_nobody_reads_are_not_written() -> None:

@@ -1,0 +1,120 @@
+"""Attention: templates against torch's own module and function."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from gos_fx.passes.emit import emit_operator, replace_operators
+from gos_fx.passes.operators import Operator, find_operators
+from gos_fx.passes.trace import trace
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        yield
+
+
+class Attention(nn.Module):
+    """Attention of a sequence to itself, or to others."""
+
+    def __init__(self, layer: nn.Module, used: tuple[int, ...] = (0,), **more: Any):
+        super().__init__()
+        self.layer, self.used, self.more = layer, used, more
+        self.register_buffer("mask", more.pop("attn_mask", None))
+
+    def forward(self, x: Tensor) -> Any:
+        result = self.layer(x, x, x, attn_mask=self.mask, **self.more)
+        return tuple(result[i] for i in self.used)
+
+
+class Across(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, y: Tensor, z: Tensor) -> Any:
+        return self.layer(x, y, z)
+
+
+class Twice(Across):
+    def forward(self, x: Tensor, y: Tensor) -> Any:  # type: ignore[override]
+        return self.layer(x, y, y)
+
+
+def lowered(model: nn.Module, *inputs: Tensor) -> tuple[fx.GraphModule, Operator]:
+    traced = trace(model.eval(), inputs)
+    (operator,) = find_operators(traced)
+    return traced, operator
+
+
+def check(model: nn.Module, *inputs: Tensor) -> Operator:
+    traced, operator = lowered(model, *inputs)
+    assert operator.template is not None, operator.reason
+    module = emit_operator(operator.template, operator.bindings, operator.weights)
+    network = replace_operators(traced, [(operator, module)])
+    for a, b in zip(network(*inputs), model(*inputs), strict=True):
+        assert a.shape == b.shape
+        assert torch.allclose(a, b, rtol=0, atol=1e-5 * float(b.abs().max()))
+    return operator
+
+
+@pytest.mark.parametrize(
+    ("first", "bias"), [*itertools.product((True, False), repeat=2)]
+)
+def test_to_itself(first: bool, bias: bool) -> None:
+    layer = nn.MultiheadAttention(12, 3, batch_first=first, bias=bias)
+    x = torch.randn(2, 5, 12)
+    check(Attention(layer, need_weights=False), x)
+    check(Attention(layer, (0, 1)), x)
+    check(Attention(layer, (1,), average_attn_weights=False), x)
+
+
+def test_to_others() -> None:
+    """Keys and values of other sizes and lengths."""
+    layer = nn.MultiheadAttention(12, 3, kdim=7, vdim=9, batch_first=True)
+    x, y, z = torch.randn(2, 5, 12), torch.randn(2, 4, 7), torch.randn(2, 4, 9)
+    check(Across(layer), x, y, z)
+    check(
+        Twice(nn.MultiheadAttention(12, 2)),
+        torch.randn(5, 2, 12),
+        z[..., :1].expand(2, 4, 12).transpose(0, 1).contiguous(),
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bool])
+def test_masks(kind: torch.dtype) -> None:
+    mask = torch.full((5, 5), True).triu(1)
+    if kind == torch.float32:
+        mask = torch.randn(5, 5)
+    layer = nn.MultiheadAttention(12, 3, batch_first=True)
+    check(Attention(layer, (0, 1), attn_mask=mask), torch.randn(2, 5, 12))
+
+
+def test_similar_layers_have_one_template() -> None:
+    layers = [(nn.MultiheadAttention(12, 3), 5), (nn.MultiheadAttention(8, 4), 6)]
+    templates = {
+        check(Attention(layer), torch.randn(n, 2, layer.embed_dim)).template
+        for layer, n in layers
+    }
+    assert len(templates) == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "reason"),
+    [
+        (nn.MultiheadAttention(4, 2, add_bias_kv=True), (3, 2, 4), "rows added"),
+        (nn.MultiheadAttention(4, 2, add_zero_attn=True), (3, 2, 4), "rows added"),
+        (nn.MultiheadAttention(4, 2), (3, 4), "without a batch"),
+    ],
+)
+def test_refused(layer: nn.Module, shape: tuple[int, ...], reason: str) -> None:
+    _, operator = lowered(Attention(layer), torch.zeros(shape))
+    assert operator.template is None and reason in operator.reason
