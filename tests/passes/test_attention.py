@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from gos_fx.passes.emit import emit_operator, replace_operators
 from gos_fx.passes.operators import Operator, find_operators
+from gos_fx.passes.sizes import note_sizes
 from gos_fx.passes.trace import trace
 
 
@@ -117,4 +119,69 @@ def test_similar_layers_have_one_template() -> None:
 )
 def test_refused(layer: nn.Module, shape: tuple[int, ...], reason: str) -> None:
     _, operator = lowered(Attention(layer), torch.zeros(shape))
+    assert operator.template is None and reason in operator.reason
+
+
+class Product(nn.Module):
+    """The function, on heads that come in."""
+
+    def __init__(self, mask: Tensor | None = None, **more: Any) -> None:
+        super().__init__()
+        self.more = more
+        self.register_buffer("mask", mask)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, **self.more)
+
+
+class Masked(nn.Module):
+    """A mask that another layer computes."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, m: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, m)
+
+
+def as_function(model: nn.Module, *inputs: Tensor) -> tuple[fx.GraphModule, Operator]:
+    traced = trace(model.eval(), inputs)
+    note_sizes(traced, inputs)
+    (operator,) = find_operators(traced, functions=True)
+    return traced, operator
+
+
+def check_function(model: nn.Module, *inputs: Tensor) -> None:
+    traced, operator = as_function(model, *inputs)
+    assert operator.template is not None, operator.reason
+    module = emit_operator(operator.template, operator.bindings, operator.weights)
+    network = replace_operators(traced, [(operator, module)])
+    a, b = network(*inputs), model(*inputs)
+    assert a.shape == b.shape
+    assert torch.allclose(a, b, rtol=0, atol=1e-5 * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 8), (2, 3, 5, 8)])
+def test_function(shape: tuple[int, ...]) -> None:
+    inputs = [torch.randn(shape) for _ in range(3)]
+    short = [x[..., :4, :] for x in inputs[1:]]
+    for model in (
+        Product(),
+        Product(is_causal=True),
+        Product(scale=0.3),
+        Product(torch.randn(5, 5)),
+        Product(torch.ones(5, 5, dtype=torch.bool).tril()),
+    ):
+        check_function(model, *inputs)
+    check_function(Product(), inputs[0], *short)
+    check_function(Masked(), *inputs, torch.randn(5, 5))
+
+
+@pytest.mark.parametrize(
+    ("model", "heads", "reason"),
+    [
+        (Product(dropout_p=0.5), 3, "dropout"),
+        (Product(enable_gqa=True), 1, "heads"),
+    ],
+)
+def test_function_refused(model: nn.Module, heads: int, reason: str) -> None:
+    q, k = torch.randn(2, 3, 5, 8), torch.randn(2, heads, 5, 8)
+    _, operator = as_function(model, q, k, k)
     assert operator.template is None and reason in operator.reason
