@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from itertools import combinations
 
-from gos_fx.evolve.mutations.table import MUTATIONS, Site, mutation
+from gos_fx.evolve.mutations.table import MUTATIONS, Site, draw_any, mutation
 from gos_fx.ir.graph import Graph, Input, Node
 from gos_fx.ir.rewriter import Editor, Refusal, ancestors, hoist, prune, replace_node
 from gos_fx.ir.verifier import verify
@@ -150,20 +151,37 @@ def _opened(graph: Graph, scan: Node) -> tuple[Graph, dict[str, str]] | None:
     return opened, {names.get(name, name): value for name, value in bound.items()}
 
 
+def _inner() -> list[str]:
+    return [name for name in MUTATIONS if name not in _OUTSIDE]
+
+
 def _inside(graph: Graph) -> tuple[Site, ...]:
     found = []
     for scan in _scans(graph):
         opened = _opened(graph, scan)
         found += [
             Site(scan.name, (("mutation", name), ("site", site)))
-            for name in MUTATIONS
-            if opened is not None and name not in _OUTSIDE
+            for name in _inner()
+            if opened is not None
             for site in MUTATIONS[name].sites(opened[0])
         ]
     return tuple(found)
 
 
-@mutation(_inside)
+def _draw_inside(graph: Graph, rng: random.Random) -> Site | None:
+    """In a scan drawn uniformly an edit drawn as outside."""
+    scans = _scans(graph)
+    if not scans:
+        return None
+    scan = rng.choice(scans)
+    opened = _opened(graph, scan)
+    found = None if opened is None else draw_any(opened[0], _inner(), rng)
+    if found is None:
+        return None
+    return Site(scan.name, (("mutation", found[0]), ("site", found[1])))
+
+
+@mutation(_inside, draws=_draw_inside)
 def edit_body(graph: Graph, site: Site) -> Graph | Refusal:
     """Any edit, of the body of a scan; new weights go in from outside, where their
     projections belong."""

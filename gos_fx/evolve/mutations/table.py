@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -25,21 +25,17 @@ class Site:
         return dict(self.settings)[key]
 
     @property
-    def family(self) -> tuple[str, ...]:
-        """What is drawn before the place: the instruction that comes in; inside the
-        body of a scan the kind of edit before that.
-
-        There may be many values that an instruction fits and many pairs of them; each
-        family has the same chance, however many members it has.
-        """
-        settings = dict(self.settings)
-        if "site" in settings:
-            return (settings["mutation"], *settings["site"].family)
-        return (settings["opcode"],) if "opcode" in settings else ()
+    def opcode(self) -> str:
+        """The instruction that comes in, if it is chosen here."""
+        for key, value in self.settings:
+            if key == "opcode":
+                return str(value)
+        return ""
 
 
 Find = Callable[[Graph], tuple[Site, ...]]
 Apply = Callable[[Graph, Site], Graph | Refusal]
+Draw = Callable[[Graph, random.Random], Site | None]
 
 
 @dataclass(frozen=True)
@@ -47,19 +43,33 @@ class Mutation:
     """One kind of edit.
 
     ``exact`` edits keep what the graph computes (up to rounding). ``sites`` lists every
-    place and setting in a fixed order; ``apply`` makes the edit or refuses.
+    place and setting in a fixed order; ``apply`` makes the edit or refuses. ``draws``
+    takes one of the sites without listing all, where there may be very many.
     """
 
     name: str
     exact: bool
     sites: Find
     apply: Apply
+    draws: Draw | None = None
+
+    def draw(self, graph: Graph, rng: random.Random) -> Site | None:
+        """One of the sites, if there is any: first the instruction that comes in, which
+        may fit in few places or in many, is drawn uniformly, then the place."""
+        if self.draws is not None:
+            return self.draws(graph, rng)
+        families: dict[str, list[Site]] = {}
+        for site in self.sites(graph):
+            families.setdefault(site.opcode, []).append(site)
+        return rng.choice(families[rng.choice(list(families))]) if families else None
 
 
 MUTATIONS: Registry[Mutation] = Registry("mutation")
 
 
-def mutation(find: Find, *, exact: bool = False) -> Callable[[Apply], Apply]:
+def mutation(
+    find: Find, *, exact: bool = False, draws: Draw | None = None
+) -> Callable[[Apply], Apply]:
     """Register the decorated ``apply``; its name is the mutation's.
 
     An edit that does not fit what follows it is refused with the verifier's reason.
@@ -78,32 +88,37 @@ def mutation(find: Find, *, exact: bool = False) -> Callable[[Apply], Apply]:
                 return Refusal(f"it gives {child.result}, not {graph.result}")
             return child
 
-        MUTATIONS.register(name, Mutation(name, exact, find, edit))
+        MUTATIONS.register(name, Mutation(name, exact, find, edit, draws))
         return edit
 
     return declare
 
 
-def draw(sites: Sequence[Site], rng: random.Random) -> Site:
-    """A site of a family that is drawn uniformly, level by level."""
-    depth = 0
-    while any(len(site.family) > depth for site in sites):
-        families: dict[tuple[str, ...], list[Site]] = {}
-        for site in sites:
-            families.setdefault(site.family[: depth + 1], []).append(site)
-        sites = families[rng.choice(list(families))]
-        depth += 1
-    return rng.choice(sites)
+def draw_any(
+    graph: Graph, names: Iterable[str], rng: random.Random
+) -> tuple[str, Site] | None:
+    """A mutation drawn uniformly among those that have sites, then one of its sites."""
+    shuffled = list(names)
+    rng.shuffle(shuffled)
+    for name in shuffled:
+        site = MUTATIONS[name].draw(graph, rng)
+        if site is not None:
+            return name, site
+    return None
 
 
 def mutate(graph: Graph, rng: random.Random) -> tuple[str, Graph | Refusal]:
     """A mutation drawn uniformly among those that have sites, then one of its sites.
 
-    Returns the mutation's name with the new graph or the reason of the refusal.
+    The bodies of scans are edited as often as they have instructions among all. Returns
+    the mutation's name with the new graph or the reason of the refusal.
     """
-    names = list(MUTATIONS)
-    rng.shuffle(names)
-    for name in names:
-        if sites := MUTATIONS[name].sites(graph):
-            return name, MUTATIONS[name].apply(graph, draw(sites, rng))
-    return "none", Refusal("no mutation has a site in this graph")
+    found = None
+    inner = sum(len(body.nodes) for body in graph.bodies)
+    if inner and rng.random() < inner / (inner + len(graph.nodes)):
+        found = draw_any(graph, ["edit_body"], rng)
+    found = found or draw_any(graph, MUTATIONS, rng)
+    if found is None:
+        return "none", Refusal("no mutation has a site in this graph")
+    name, site = found
+    return name, MUTATIONS[name].apply(graph, site)
