@@ -101,13 +101,11 @@ class OnnxBuilder:
         self.dtype = dtypes[0] if dtypes else "float32"
 
     def declared(
-        self, name: str, found: Type, batch: str | int | None = None
+        self, name: str, found: Type, dims: Sequence[int | str | None] | None = None
     ) -> ValueInfoProto:
-        """An input or output of a graph; ``batch`` takes the place of its first size,
-        and 0 leaves that size open."""
-        shape: list[Any] = list(found.shape)
-        if batch is not None and shape:
-            shape[0] = batch or None
+        """An input or output of a graph; ``dims`` are its sizes where some are open, by
+        a name or by None."""
+        shape = list(found.shape if dims is None else dims)
         return helper.make_tensor_value_info(name, self.type(found.dtype), shape)
 
     def fresh(self, name: str) -> str:

@@ -21,6 +21,7 @@ from gos_fx.ir.types import Type
 from gos_fx.passes.onnx.builder import OPSET, OnnxBuilder
 
 BATCH = "N"  # what the first size of inputs and outputs is called where any will do
+LARGEST = 2_000_000_000  # bytes of weights; protobuf's bound is 2^31 with all else
 
 
 class GraphBuilder(OnnxBuilder):
@@ -39,10 +40,8 @@ class GraphBuilder(OnnxBuilder):
         found = append(inner, graph, {**values, **own}, inner.scope)
         results = found if graph.result.is_bundle else (found,)
         pairs = list(zip(results, graph.result.values, strict=True)) * times
-        inputs = [inner.declared(own[name], graph.types[name], 0) for name in first]
-        outputs = [
-            inner.declared(inner.op("Identity", name), part, 0) for name, part in pairs
-        ]
+        inputs = [_open(inner, own[name], graph.types[name]) for name in first]
+        outputs = [_open(inner, inner.op("Identity", name), t) for name, t in pairs]
         return helper.make_graph(inner.nodes, graph.name, inputs, outputs)
 
 
@@ -62,11 +61,11 @@ def graph_to_onnx(
     """
     concrete = graph if bindings is None else at_site(graph, bindings)
     free = bindings is not None and takes_any_batch(graph, bindings)
-    first = stands_for_batch if free else lambda symbolic: None
+    dims = open_dims if free else lambda found, symbolic: None
     b = GraphBuilder()
     values: dict[str, Any] = {v.name: b.fresh(v.name) for v in concrete.maps}
     inputs = [
-        b.declared(values[v.name], v.type, first(symbolic.type))
+        b.declared(values[v.name], v.type, dims(v.type, symbolic.type))
         for v, symbolic in zip(concrete.maps, graph.maps, strict=True)
     ]
     values |= {v.name: b.weight(v.name, weights[v.name]) for v in concrete.weights}
@@ -74,13 +73,14 @@ def graph_to_onnx(
     parts = concrete.result.values, graph.result.values
     if concrete.result.is_bundle:
         outputs = [
-            output(b, name, found, first(symbolic), i)
+            output(b, name, found, dims(found, symbolic), i)
             for i, (name, found, symbolic) in enumerate(
                 zip(result, *parts, strict=True)
             )
         ]
     else:
-        outputs = [output(b, result, concrete.result, first(graph.result))]
+        found = concrete.result
+        outputs = [output(b, result, found, dims(found, graph.result))]
     return to_model(b, graph.name, inputs, outputs)
 
 
@@ -114,16 +114,15 @@ def output(
     b: GraphBuilder,
     name: str,
     found: Type,
-    batch: str | int | None = None,
+    dims: Sequence[int | str | None] | None = None,
     index: int | None = None,
 ) -> ValueInfoProto:
     """Make a value an output of the model; its name is the output's own."""
-    b.scope = ""
     made = b.fresh("output" if index is None else f"output_{index}")
     b.nodes.append(
         helper.make_node("Identity", [name], [made], name=f"{made}/Identity")
     )
-    return b.declared(made, found, batch)
+    return b.declared(made, found, dims)
 
 
 def to_model(
@@ -132,7 +131,16 @@ def to_model(
     inputs: Sequence[ValueInfoProto],
     outputs: Sequence[ValueInfoProto],
 ) -> ModelProto:
-    """What was built as a model that ONNX's own checker passes."""
+    """What was built as a model that ONNX's own checker passes.
+
+    Raises:
+        Unsupported: its weights are larger than a message of protobuf can be.
+    """
+    size = sum(len(tensor.raw_data) for tensor in b.initializers.values())
+    if size > LARGEST:
+        raise Unsupported(
+            f"weights of {size / 1e9:.1f} GB, and ONNX takes {LARGEST / 1e9:.1f}", name
+        )
     graph = helper.make_graph(
         b.nodes, name, inputs, outputs, list(b.initializers.values())
     )
@@ -203,32 +211,46 @@ def _refuse_without_form(graph: Graph) -> None:
         )
 
 
+def _open(b: GraphBuilder, name: str, found: Type) -> ValueInfoProto:
+    """A value inside of a body, whose sizes are those of the graph around it."""
+    return b.declared(name, found, [None] * found.rank)
+
+
 def _with_open_batch(concrete: Graph, template: Graph) -> Graph:
-    """-1 for the batch where a shape begins with it: the runtime's own rule of
-    ``Reshape``, and for ``zeros`` the batch of the first input."""
-    leading = stands_for_batch(template.inputs[0].type) == BATCH
+    """-1 for the batch in the shapes of ``reshape``, as the runtime takes it, and in
+    front of those of ``zeros``, where it is the first size of the first input."""
+    leads = _leads(template.inputs[0].type.shape) if template.inputs else False
     nodes = []
     for node, symbolic in zip(concrete.nodes, template.nodes, strict=True):
         attributes = node.attrs
         for key, value in symbolic.attributes:
             if isinstance(value, Graph):
                 attributes[key] = _with_open_batch(attributes[key], value)
-        first, *rest = symbolic.attrs.get("shape", (1,))
-        opened = node.opcode == "reshape" and _has_batch(first)
-        opened |= node.opcode == "zeros" and leading and first == symbol(BATCH)
-        if opened and not any(map(_has_batch, rest)):
-            attributes["shape"] = (-1, *attributes["shape"][1:])
+        shape = symbolic.attrs.get("shape", ())
+        opens = node.opcode == "reshape"
+        opens |= node.opcode == "zeros" and leads and _leads(shape)
+        if opens and sum(map(_has_batch, shape)) == 1:
+            attributes["shape"] = tuple(
+                -1 if _has_batch(dim) else size
+                for dim, size in zip(shape, attributes["shape"], strict=True)
+            )
         nodes.append(replace(node, attributes=tuple(attributes.items())))
     return replace(concrete, nodes=tuple(nodes))
+
+
+def _leads(shape: Sequence[Dim]) -> bool:
+    return bool(shape) and shape[0] == symbol(BATCH)
 
 
 def _has_batch(dim: Dim) -> bool:
     return BATCH in symbols(dim)
 
 
-def stands_for_batch(symbolic: Type) -> str | int | None:
-    """What to call the first size of a value where any batch will do: ``N``, 0 where it
-    depends on N, None where it is known."""
-    if not symbolic.shape or not _has_batch(symbolic.shape[0]):
-        return None
-    return BATCH if symbolic.shape[0] == symbol(BATCH) else 0
+def open_dims(found: Type, symbolic: Type) -> list[int | str | None]:
+    """Sizes of a value of a template that takes any batch: ``N`` where that is one,
+    None where one depends on it."""
+    sizes: Any = found.shape
+    return [
+        (BATCH if dim == symbol(BATCH) else None) if _has_batch(dim) else size
+        for dim, size in zip(symbolic.shape, sizes, strict=True)
+    ]

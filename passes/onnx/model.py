@@ -15,8 +15,8 @@ from gos_fx.passes.onnx.graph import (
     GraphBuilder,
     append,
     at_site,
+    open_dims,
     output,
-    stands_for_batch,
     takes_any_batch,
     to_model,
 )
@@ -63,7 +63,7 @@ class _Network:
             if node.op == "output":
                 fx.map_arg(node.args, self.results.append)
         self.needed = self._needed()
-        self.batch = self._batch()
+        self.dims = self._dims()
         self.b = GraphBuilder()
         self.values: dict[str, str] = {}
 
@@ -73,7 +73,7 @@ class _Network:
         inputs = []
         for node in placeholders:
             name = self.values[node.name] = self.b.fresh(str(node.target))
-            inputs.append(self.b.declared(name, _type(node), self._first(node)))
+            inputs.append(self.b.declared(name, _type(node), self.dims.get(node.name)))
         for node in self.nodes:
             if node.name not in self.needed or node.name in self.values:
                 continue
@@ -88,7 +88,7 @@ class _Network:
                 self.b,
                 self.values[node.name],
                 _type(node),
-                self._first(node),
+                self.dims.get(node.name),
                 i if several else None,
             )
             for i, node in enumerate(self.results)
@@ -144,34 +144,35 @@ class _Network:
             return isinstance(value, Tensor)
         return _type(node) is not None
 
-    def _batch(self) -> int:
-        """The example's batch size, if any other will do as well; otherwise 0."""
+    def _dims(self) -> dict[str, list[int | str | None]]:
+        """Sizes of the inputs and outputs, if any batch will do; otherwise nothing."""
         used = {
             id(op): op for name, op in self.made_by.items() if name in self.needed
         }.values()
+        found: dict[str, list[int | str | None]] = {}
         sizes = set()
         for op in used:
             assert op.template is not None
             if not takes_any_batch(op.template, op.bindings):
-                return 0
+                return {}
             for value, name in zip(op.template.maps, op.inputs, strict=True):
-                if self.by_name[name].op == "placeholder":
-                    if stands_for_batch(value.type) != BATCH:
-                        return 0
-                    sizes.add(op.bindings[BATCH])
-        return sizes.pop() if len(sizes) == 1 else 0
-
-    def _first(self, node: fx.Node) -> str | int | None:
-        """What the first size of an input or output is called."""
-        if not self.batch:
-            return None
-        if node.name not in self.made_by:
-            return BATCH
-        op = self.made_by[node.name]
-        assert op.template is not None
-        part = op.template.result.values[op.outputs.index(node.name)]
-        name = stands_for_batch(part)
-        return 0 if name == BATCH and op.bindings[BATCH] != self.batch else name
+                node = self.by_name[name]
+                if node.op == "placeholder":
+                    dims = open_dims(_type(node), value.type)
+                    if found.setdefault(name, dims) != dims:
+                        return {}
+                    sizes |= {op.bindings[BATCH]} if BATCH in dims else set()
+        if len(sizes) != 1:  # N would have two meanings
+            return {}
+        (batch,) = sizes
+        for node in self.results:
+            if (maker := self.made_by.get(node.name)) is not None:
+                assert maker.template is not None
+                part = maker.template.result.values[maker.outputs.index(node.name)]
+                dims = open_dims(_type(node), part)
+                same = maker.bindings[BATCH] == batch
+                found[node.name] = dims if same else [None] * len(dims)
+        return found
 
 
 def _type(node: fx.Node) -> Any:

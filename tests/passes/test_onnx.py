@@ -370,11 +370,25 @@ def test_a_template_takes_any_batch() -> None:
 
 
 def test_a_batch_that_is_written_into_the_graph_stays() -> None:
+    template = parse(
+        """
+def f(x: map[N, C]) -> map[N, N]:
+    v0 = zeros(shape=(C, N))
+    v1 = matmul(x, v0)
+    return v1""".strip()
+    )
+    values = values_of(template.instantiate({"N": 2, "C": 3}))
+    model = graph_to_onnx(template, values, {"N": 2, "C": 3})
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 2
+
+
+def test_a_batch_that_is_not_in_front_is_open_too() -> None:
     text = TEMPLATE.strip().replace("(N, C_out * H * W)", "(C_out * H * W, N)")
     template = parse(text.replace("map[N, C_out * H * W]", "map[C_out * H * W, N]"))
-    values = values_of(template.instantiate(SIZES))
-    model = check(template, values, SIZES)
-    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 2
+    model = check(template, values_of(template.instantiate(SIZES)), SIZES)
+    (result,) = model.graph.output
+    rows, columns = result.type.tensor_type.shape.dim
+    assert rows.dim_value == 120 and columns.dim_param == "N"
 
 
 def test_equal_constants_are_one() -> None:
