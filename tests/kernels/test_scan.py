@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import gos_fx
 from gos_fx.ir.network import Network
 from gos_fx.ir.parser import parse
 from gos_fx.kernels import emulator
@@ -216,9 +217,8 @@ def tiled(text: str) -> str:
     """An LSTM whose last product of the state has a tile."""
     before, product, after = text.rpartition("matmul(h, w_ho)\n")
     name = before.split()[-2]
-    return (
-        f"{before}{product}        tiled = tile({name}, co=4)\n"
-        + after.replace(f"({name}, b_ho)", "(tiled, b_ho)")
+    return f"{before}{product}        tiled = tile({name}, co=4)\n" + after.replace(
+        f"({name}, b_ho)", "(tiled, b_ho)"
     )
 
 
@@ -235,3 +235,27 @@ def test_sequences_that_nobody_reads_are_not_written() -> None:
     (scan,) = (node for node in network.nodes if node.opcode == "scan")
     assert scan.attr(KEPT) == (1,) and len(scan.type.parts) == 1
     assert network.nodes[-1].attr("index") == 0
+
+
+class Tagger(nn.Module):
+    """Words to classes, with what a recurrent layer knows at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+        self.layer = nn.LSTM(16, 24, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(48, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, (_, c) = self.layer(self.embedding(x))
+        return self.head(y) + c[-1].sum(-1)[:, None, None]
+
+
+def test_a_model_compiles() -> None:
+    torch.manual_seed(0)
+    model, x = Tagger().eval(), torch.randint(0, 50, (2, 9))
+    compiled = gos_fx.compile(model, "host", example_inputs=(x,), threads=1)
+    kernels = [kernel["function"] for kernel in compiled.package.manifest["kernels"]]
+    assert sum(name.startswith("gos_scan") for name in kernels) == 4
+    with torch.no_grad():
+        check(compiled(x), (model(x),))
