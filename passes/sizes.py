@@ -16,7 +16,7 @@ SIZES = "sizes"  # node.meta: a shape, or shapes, or numbers, with the batch as 
 def note_sizes(graph_module: fx.GraphModule, example_inputs: tuple[Any, ...]) -> int:
     """Note on every node its sizes with the batch as the symbol N; gives the batch.
 
-    The network runs a second time on one sample more: what grows by as much in
+    The network, which carries shapes, runs on one sample more: what grows by as much in
     proportion is of the batch. Where it does not run on another batch, the first axis
     of maps is the batch.
     """
@@ -26,16 +26,17 @@ def note_sizes(graph_module: fx.GraphModule, example_inputs: tuple[Any, ...]) ->
     larger = [
         torch.cat([x, x[:1]]) if _has_batch(x, batch) else x for x in example_inputs
     ]
-    first, second = _Sizes(graph_module), _Sizes(graph_module)
-    with torch.no_grad():
-        first.run(*example_inputs)
-        try:
-            second.run(*larger)
-        except Exception:  # whatever a network raises that has its batch written in
-            second.found = {}
-    for node, found in first.found.items():
+    run = _Sizes(graph_module)
+    try:
+        with torch.no_grad():
+            run.run(*larger)
+    except Exception:  # whatever a network raises that has its batch written in
+        run.found = {}
+    for node in graph_module.graph.nodes:
+        meta = node.meta.get("tensor_meta", node.meta.get("number"))
+        found = _sizes(meta)
         fixed = node.op == "get_attr"
-        grown = found if fixed else second.found.get(node, _grown(found, batch))
+        grown = found if fixed else run.found.get(node, _grown(found, batch))
         node.meta[SIZES] = _symbolic(found, grown, batch)
     return batch
 
@@ -57,7 +58,7 @@ class _Sizes(fx.Interpreter):
 
 
 def _sizes(value: Any) -> Any:
-    if isinstance(value, Tensor):
+    if hasattr(value, "shape"):
         return torch.Size(value.shape)
     if isinstance(value, list | tuple):
         return tuple(_sizes(item) for item in value)

@@ -11,7 +11,7 @@ from gos_fx.ir.types import channel_axis
 
 def along_channels(x: Tensor, like: Tensor) -> Tensor:
     """A rank-1 ``x`` viewed so that it broadcasts over the channels of ``like``."""
-    if x.dim() != 1 or like.dim() < 2:
+    if x.dim() != 1 or like.dim() < 2 or channel_axis(like.dim()) == like.dim() - 1:
         return x
     shape = [1] * like.dim()
     shape[channel_axis(like.dim())] = x.shape[0]
