@@ -88,7 +88,7 @@ class LoweredModel:
         if there is one.
 
         Inputs are called as the parameters of ``forward``, outputs ``output``, or
-        ``output_0``, ``output_1``, ... The batch size is open where the graphs take any.
+        ``output_0`` and so on. The batch size is open where all graphs take any.
 
         Raises:
             Unsupported: the outputs depend on an operator without a graph, or on an

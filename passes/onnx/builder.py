@@ -80,12 +80,14 @@ class OnnxBuilder:
     def aligned(self, operands: Sequence[str], types: Sequence[Type]) -> list[str]:
         """The operands, rank-1 ones viewed along the channels of the largest."""
         rank = max(t.rank for t in types)
-        behind = rank - 1 - channel_axis(rank) if rank > 1 else 0
-        view = [-1] + [1] * behind
+        if rank == 1 or all(t.rank != 1 for t in types):
+            return list(operands)
+        behind = rank - 1 - channel_axis(rank)
+        if not behind:  # ONNX too aligns what is last
+            return list(operands)
+        view = self.constant([-1] + [1] * behind)
         return [
-            self.op("Reshape", name, self.constant(view))
-            if found.rank == 1 and behind
-            else name
+            self.op("Reshape", name, view) if found.rank == 1 else name
             for name, found in zip(operands, types, strict=True)
         ]
 

@@ -60,6 +60,7 @@ CASES: list[tuple[str, tuple[Type, ...], dict[str, Any]]] = [
     ("sub", (SEQUENCE, w(4)), {}),
     ("sub", (m(2, 3, 4, 5, 6), w(3)), {}),
     ("hadamard", (ROWS, w(4)), {}),
+    ("hadamard", (m(1, 2, 1, 2, 1, 2), m(1, 2, 1, 2, 1, 2)), {}),
     ("hadamard", (IMAGE, m(2, 4, 1, 1)), {}),
     ("div", (IMAGE, w(4)), {}),
     ("chain_rule", (IMAGE, w(4)), {}),
