@@ -77,7 +77,7 @@ def module_to_json(module: nn.Module, where: str) -> dict[str, Any]:
             do="save it with torch.save or pickle, and load only what you trust",
         )
     arguments = {}
-    for name, parameter in inspect.signature(kind.__init__).parameters.items():
+    for name, parameter in _parameters(kind).items():
         if name in ("self", "device", "dtype") or parameter.kind in _VARIADIC:
             continue
         if not hasattr(module, name):
@@ -89,6 +89,20 @@ def module_to_json(module: nn.Module, where: str) -> dict[str, Any]:
             value = value is not None and value is not False
         arguments[name] = _encode(value, where)
     return {"type": kind.__name__, "arguments": arguments}
+
+
+def _parameters(kind: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    """What a constructor takes; recurrent layers hand on what their base does."""
+    found = dict(inspect.signature(kind).parameters)
+    if issubclass(kind, nn.RNNBase):
+        found |= inspect.signature(nn.RNNBase).parameters
+        del found["mode"]
+        if kind is not nn.LSTM:
+            del found["proj_size"]
+    if kind is nn.RNN:
+        nonlinearity = inspect.Parameter("nonlinearity", inspect.Parameter.KEYWORD_ONLY)
+        found["nonlinearity"] = nonlinearity
+    return found
 
 
 def module_from_json(data: dict[str, Any]) -> nn.Module:
@@ -144,9 +158,7 @@ def _node_from_json(
             raise DamagedRunDirectory(f"the method {target!r} is not allowed")
     elif op == "get_attr":
         value = weights[target]
-        wrapped = (
-            nn.Parameter(value) if value.is_floating_point() else nn.Buffer(value)
-        )
+        wrapped = nn.Parameter(value) if value.is_floating_point() else nn.Buffer(value)
         _place(root, target, wrapped)
     args, kwargs = _decode(item["args"], nodes), _decode(item["kwargs"], nodes)
     if target is getattr and args[1] not in _ATTRIBUTES:
@@ -199,9 +211,11 @@ def _encode(value: Any, where: str) -> Any:
     if isinstance(value, bool | int | str) or value is None:
         return value
     if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else {
-            "float": str(value)
-        }
+        return (
+            value
+            if value == value and abs(value) != float("inf")
+            else {"float": str(value)}
+        )
     if isinstance(value, fx.Node):
         return {"node": value.name}
     if isinstance(value, tuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from gos_fx.ir.interpreter import evaluate
 from gos_fx.ir.parser import parse
 from gos_fx.passes.emit import emit_operator, replace_operators
 from gos_fx.passes.operators import Operator, find_operators
+from gos_fx.passes.serialize import network_from_json, network_to_json
 from gos_fx.passes.trace import trace
 
 
@@ -223,3 +225,19 @@ def test_every_gate_trains(network: fx.GraphModule) -> None:
 def test_an_emitted_layer_is_found_again(network: fx.GraphModule) -> None:
     (operator,) = find_operators(trace(network, (torch.randn(4, 6, 3),)))
     assert operator.template is not None and operator.bindings["N"] == 4
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.LSTM(3, 4, 2, bias=False, batch_first=True, bidirectional=True),
+        nn.GRU(3, 4),
+        nn.RNN(3, 4, nonlinearity="relu"),
+    ],
+)
+def test_saved_without_code(layer: nn.Module) -> None:
+    x = torch.randn(2, 5, 3)
+    network = trace(FromZeros(layer, (0,)).eval(), (x,))
+    data = json.loads(json.dumps(network_to_json(network)))
+    again = network_from_json(data, network.state_dict())
+    assert torch.equal(again(x)[0], network(x)[0])
