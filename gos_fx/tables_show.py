@@ -25,8 +25,8 @@ def show_graphs(out: Console, found: Found) -> None:
         out.print(_graph(rows[0][found["shown"]], out.width), soft_wrap=True)
         out.print()
     if found["not_lowered"]:
-        rows = [(row["name"], row["reason"]) for row in found["not_lowered"]]
-        out.print(table("", ("no instruction graph|", "why|"), rows))
+        cells = [(row["name"], row["reason"]) for row in found["not_lowered"]]
+        out.print(table("", ("no instruction graph|", "why|"), cells))
     if found["operator"] is None:
         out.print(
             f"{found['lowered']} of {found['count']} operators are instruction graphs "

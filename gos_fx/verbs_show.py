@@ -39,7 +39,7 @@ def show(arguments: argparse.Namespace) -> Outcome:
             load_model(arguments.model, arguments.weights),
             load_inputs(arguments.input),
         )
-    operators = lowered.operators
+    operators: Sequence[Operator] = lowered.operators
     if arguments.operator is not None:
         operators = _named(operators, arguments.operator)
     with_graph = [_row(op) for op in operators if op.template is not None]

@@ -106,7 +106,7 @@ def _filters(
             for axis, entry in enumerate(run):
                 spare = window[axis] - reach(entry, kernel[axis])
                 offsets = tap_offsets(entry, kernel[axis])
-                places = [spare // 2 + offset for offset in offsets]  # type: ignore[operator]
+                places = [spare // 2 + offset for offset in offsets]
                 part = _spread(b, part, axis, places, window[axis])
             spread.append(part)
         return b.op("Concat", *spread, axis=0), list(window), [1, 1]
