@@ -35,6 +35,7 @@ class Simplifier:
         self._known: dict[Any, list[str]] = {}
         self._keys: dict[str, str] = {}
         self._depths: dict[str, int] = {}
+        self._labels: dict[str, str] = {}  # of inputs
 
     def run(self, graph: Graph) -> str:
         """The name of the graph's output here."""
@@ -104,6 +105,7 @@ class Simplifier:
         what = value.name if value.init is None else f"{value.type} = {value.init}"
         name = f"input {value.name}"
         self._define(name, value.type, ["input", what], 0)
+        self._labels[name] = what
         return name
 
     def _define(self, name: str, type: Type, parts: list[str], depth: int) -> None:
@@ -114,7 +116,7 @@ class Simplifier:
     def _place(self, name: str) -> tuple[int, int, str]:
         """Maps before weights before numbers, what was computed last first."""
         role = ROLES.index(self.types[name].role)
-        return role, -self._depths[name], self._keys[name]
+        return role, -self._depths[name], self._labels.get(name, self._keys[name])
 
 
 def schedules_of(graph: Graph) -> dict[str, Schedule]:
