@@ -67,7 +67,7 @@ def _scan(emitter: Emitter, node: Node, operands: Sequence[Any], like: Any) -> A
     loop = ScanLoop(
         body_module(body, template), kinds, states, node.attrs.get("reverse", False)
     )
-    found = emitter.call(f"{body.name}_{node.name}", loop, operands, node.type)
+    found: Any = emitter.call(f"{body.name}_{node.name}", loop, operands, node.type)
     return tuple(found[i] for i in range(len(states)))
 
 

@@ -144,7 +144,7 @@ class _Heads:
 
     def _projections(self) -> list[Any]:
         """For queries, keys and values."""
-        module = self.module
+        module: Any = self.module
         if module.in_proj_weight is not None:
             return list(module.in_proj_weight.chunk(3))
         return [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]

@@ -235,12 +235,13 @@ class _Layers:
         following = kind.step(body, weights.linear(body, c_in), step, names)
         several = len(following) > 1
         result = body.emit("bundle", *following) if several else following[0]
-        return b.emit(
-            *("scan", x, *states, *weights.names.values()),
-            body=body.build(result),
-            states=kind.states,
-            **({"reverse": True} if reverse else {}),
-        )
+        attributes: dict[str, Any] = {
+            "body": body.build(result),
+            "states": kind.states,
+        }
+        if reverse:
+            attributes["reverse"] = True
+        return b.append("scan", [x, *states, *weights.names.values()], attributes)
 
     def _last(self, scanned: str, index: int, reverse: bool) -> str:
         """A state behind the last step, [1, N, C_out]."""
