@@ -187,35 +187,41 @@ def _products(graph: Graph) -> tuple[Site, ...]:
     return tuple(
         Site(node.name, (("eighths", eighths),))
         for node in graph.nodes
-        if node.opcode == "matmul" and _transposed(graph, node) is not None
+        if node.opcode == "matmul" and _factor(graph, node) is not None
         for eighths in EIGHTHS
     )
 
 
-def _transposed(graph: Graph, node: Node) -> Input | None:
-    """The weight w of a product x w^T."""
-    source_node = graph.by_name.get(node.operands[1])
-    if source_node is None or source_node.opcode != "transpose":
+def _factor(graph: Graph, node: Node) -> tuple[Input, bool] | None:
+    """The weight w of a product x w or x w^T, and whether it is transposed."""
+    name = node.operands[1]
+    before = graph.by_name.get(name)
+    transposed = before is not None and before.opcode == "transpose"
+    weight = trained_weight(
+        graph, before.operands[0] if before is not None and transposed else name
+    )
+    if weight is None or weight.type.rank != 2:
         return None
-    weight = trained_weight(graph, source_node.operands[0])
-    return weight if weight is not None and weight.type.rank == 2 else None
+    return weight, transposed
 
 
 @mutation(_products)
 def factorize_product(graph: Graph, site: Site) -> Graph | Refusal:
-    """x w^T -> (x r^T) l^T with w ~ l r, the truncated SVD."""
+    """x w^T -> (x r^T) l^T, or x w -> (x l) r, with w ~ l r, the truncated SVD."""
     node = graph.by_name[site.node]
-    weight = _transposed(graph, node)
-    assert weight is not None
-    outputs, inputs = weight.type.shape
-    r = rank(inputs, outputs, site["eighths"])
-
-    def multiply(b: Editor, x: str, shape: tuple[Dim, Dim], function: str) -> str:
-        w = b.weight(Type("weight", shape), _made(function, weight, r))
-        return b.emit("matmul", x, b.emit("transpose", w, axes=(1, 0)))
+    found = _factor(graph, node)
+    assert found is not None
+    weight, transposed = found
+    rows, columns = weight.type.shape
+    r = rank(columns, rows, site["eighths"])
+    factors = [((rows, r), "left_factor"), ((r, columns), "right_factor")]
 
     def build(b: Editor, v: tuple[str, ...]) -> str:
-        inner = multiply(b, v[0], (r, inputs), "right_factor")
-        return multiply(b, inner, (outputs, r), "left_factor")
+        value = v[0]
+        for shape, function in reversed(factors) if transposed else factors:
+            w = b.weight(Type("weight", shape), _made(function, weight, r))
+            w = b.emit("transpose", w, axes=(1, 0)) if transposed else w
+            value = b.emit("matmul", value, w)
+        return value
 
     return replace_node(graph, site.node, build)

@@ -55,11 +55,10 @@ def _runs(graph: Graph) -> tuple[Site, ...]:
         counts = dict.fromkeys((*RUNS, *((groups,) if isinstance(groups, int) else ())))
         if runs is None and node.attr("dilation") == (1, 1):
             found += [
-                Site(node.name, (("runs", count), ("run", count - 1), ("to", pair)))
+                Site(node.name, (("runs", count), ("first", first)))
                 for count in counts
                 if not isinstance(groups, int) or groups % count == 0
-                for pair in DILATIONS
-                if pair != (1, 1)
+                for first in range(len(DILATIONS))
             ]
         elif runs is not None:
             found.append(Site(node.name, (("runs", 0),)))
@@ -73,13 +72,17 @@ def _runs(graph: Graph) -> tuple[Site, ...]:
 
 @mutation(_runs)
 def change_group_dilation(graph: Graph, site: Site) -> Graph | Refusal:
-    """A dilation of its own, in both directions, for one of n equal runs of the groups;
-    or one for all again. With as many runs as channels each channel has its own."""
+    """A dilation of its own, in both directions, for each of n runs of the groups:
+    at first one after the other of all that there are, later any for any run; or one
+    for all again. With as many runs as channels each channel has its own."""
     node = graph.by_name[site.node]
-    count = site["runs"]
+    count, before = site["runs"], node.attrs.get("group_dilation")
     if count == 0:
         return _with(graph, node, group_dilation=None)
-    runs = list(node.attrs.get("group_dilation", ((1, 1),) * count))
+    if before is None:
+        taken = (DILATIONS[(site["first"] + r) % len(DILATIONS)] for r in range(count))
+        return _with(graph, node, group_dilation=tuple(taken))
+    runs = list(before)
     runs[site["run"]] = site["to"]
     return _with(graph, node, group_dilation=tuple(runs))
 

@@ -195,7 +195,7 @@ def edit_body(graph: Graph, site: Site) -> Graph | Refusal:
         return child
     verify(child)
     outside = {value.name for value in graph.weights}
-    computed = {value.name for value in body.weights} - outside
+    computed = {v.name for v in body.weights if bound[v.name] not in outside}
     for value in child.weights:
         if value.init is not None and value.init.originals & computed:
             return Refusal("the weight is computed outside of the body")
