@@ -11,9 +11,14 @@ from gos_fx.errors import Unsupported
 from gos_fx.ir.builder import Builder
 from gos_fx.ir.dim import Dim, Expr, substitute
 from gos_fx.ir.types import Type
-from gos_fx.passes import functions, lowerings  # noqa: F401  (fill the tables)
+from gos_fx.passes import (  # noqa: F401  (fill the tables)
+    functions,
+    lowerings,
+    modularize,
+)
 from gos_fx.passes.calls import attribute, dtype_of, input_name, shape_of, taken_out
 from gos_fx.passes.emission import BATCH
+from gos_fx.passes.functions import layers
 from gos_fx.passes.lower import (
     Lowered,
     Lowering,
@@ -24,7 +29,6 @@ from gos_fx.passes.lower import (
     lower_modules,
     refusals,
 )
-from gos_fx.passes.modularize import layer_of
 from gos_fx.passes.sizes import SIZES
 
 
@@ -52,7 +56,7 @@ def lower_function(node: fx.Node, owner: nn.Module) -> Found:
     Raises:
         Unsupported: there is no rule, or it does not cover the arguments.
     """
-    layer = layer_of(node, owner)
+    layer = modularize.layer_of(node, owner, layers.layer_of(node.target))
     if layer is not None and is_lowered(layer):
         (source,) = node.all_input_nodes[:1]
         shapes = [shape_of(source), shape_of(node)]

@@ -39,7 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -265,8 +265,21 @@ def finish(state: Lowering, values: str | Sequence[str]) -> Lowered:
     if not isinstance(values, str):
         several = len(values) > 1
         values = state.builder.emit("bundle", *values) if several else values[0]
-    template = verify(state.builder.build(values))
-    return Lowered(template, state.bindings, state.weights)
+    template = verify(_needed(state.builder.build(values)))
+    weights = {value.name: state.weights[value.name] for value in template.weights}
+    return Lowered(template, state.bindings, weights)
+
+
+def _needed(graph: Graph) -> Graph:
+    """The graph without what does not reach the output: results that nothing reads,
+    maps of which only the shape counted."""
+    needed = {graph.output}
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(node.operands)
+    inputs = tuple(value for value in graph.inputs if value.name in needed)
+    nodes = tuple(node for node in graph.nodes if node.name in needed)
+    return replace(graph, inputs=inputs, nodes=nodes).renumbered()
 
 
 @contextmanager

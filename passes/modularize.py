@@ -15,7 +15,7 @@ from gos_fx.passes.trace import ExampleInputs, propagate_shapes
 # Takes the rank of the feature map, then what the function takes behind it: constants
 # as tensors, all else as in the graph. None where no layer computes the same.
 Rule = Callable[..., nn.Module | None]
-_RULES: dict[Any, Rule] = {}
+LAYERS: dict[Any, Rule] = {}
 
 
 def modularize(
@@ -32,7 +32,7 @@ def modularize(
     for node in list(graph_module.graph.nodes):
         if node.op not in ("call_function", "call_method"):
             continue
-        module = layer_of(node, graph_module)
+        module = layer_of(node, graph_module, LAYERS.get(node.target))
         if module is None:
             continue
         source = node.args[0]
@@ -54,10 +54,11 @@ def modularize(
     return PassResult(graph_module, modified)
 
 
-def layer_of(node: fx.Node, graph_module: nn.Module) -> nn.Module | None:
-    """The layer that computes what a call of a function or method does; None where no
-    rule knows one. The network has to carry shapes."""
-    rule = _RULES.get(node.target)
+def layer_of(
+    node: fx.Node, graph_module: nn.Module, rule: Rule | None
+) -> nn.Module | None:
+    """The layer that computes what a call of a function or method does, made by the
+    rule of its target; None where there is none. The network has to carry shapes."""
     source = node.args[0] if node.args else None
     if rule is None or not isinstance(source, fx.Node):
         return None
@@ -101,18 +102,23 @@ def _fresh(name: str, graph_module: fx.GraphModule) -> str:
     return candidate
 
 
-def _of(*functions: Any) -> Callable[[Rule], Rule]:
+def layer_rule(
+    *functions: Any, table: dict[Any, Rule] = LAYERS
+) -> Callable[[Rule], Rule]:
+    """Register how the layer of some functions is made."""
+
     def declare(rule: Rule) -> Rule:
         for function in functions:
-            if function in _RULES:
+            if function in table:
                 raise ValueError(f"{function} has two rules")
-            _RULES[function] = rule
+            table[function] = rule
         return rule
 
     return declare
 
 
-def _weights(module: nn.Module, **tensors: Tensor | None) -> nn.Module:
+def weighted(module: nn.Module, **tensors: Tensor | None) -> nn.Module:
+    """The layer with these weights, which do not train."""
     for name, tensor in tensors.items():
         if tensor is not None:
             weight = nn.Parameter(tensor.detach(), requires_grad=False)
@@ -120,7 +126,7 @@ def _weights(module: nn.Module, **tensors: Tensor | None) -> nn.Module:
     return module
 
 
-@_of(torch.conv2d)  # which torch.nn.functional.conv2d is
+@layer_rule(torch.conv2d)  # which torch.nn.functional.conv2d is
 def _conv2d(
     rank: int,
     weight: Tensor,
@@ -141,18 +147,18 @@ def _conv2d(
         groups,
         bias is not None,
     )
-    return _weights(layer, weight=weight, bias=bias)
+    return weighted(layer, weight=weight, bias=bias)
 
 
-@_of(F.linear)
+@layer_rule(F.linear)
 def _linear(rank: int, weight: Tensor, bias: Tensor | None = None) -> nn.Module | None:
     if weight.dim() != 2:
         return None
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
-    return _weights(layer, weight=weight, bias=bias)
+    return weighted(layer, weight=weight, bias=bias)
 
 
-@_of(F.batch_norm)
+@layer_rule(F.batch_norm)
 def _batch_norm(
     rank: int,
     running_mean: Tensor | None,
@@ -171,32 +177,32 @@ def _batch_norm(
     layer = kind(len(running_mean), eps, momentum, affine=weight is not None)
     layer.running_mean, layer.running_var = running_mean.detach(), running_var.detach()
     layer.num_batches_tracked = None
-    return _weights(layer, weight=weight, bias=bias)
+    return weighted(layer, weight=weight, bias=bias)
 
 
-@_of(F.relu, torch.relu, "relu")
+@layer_rule(F.relu, torch.relu, "relu")
 def _relu(rank: int, inplace: bool = False) -> nn.Module | None:
     return None if inplace else nn.ReLU()
 
 
-@_of(F.leaky_relu)
+@layer_rule(F.leaky_relu)
 def _leaky_relu(
     rank: int, negative_slope: float = 0.01, inplace: bool = False
 ) -> nn.Module | None:
     return None if inplace else nn.LeakyReLU(negative_slope)
 
 
-@_of(torch.sigmoid, F.sigmoid, "sigmoid")
+@layer_rule(torch.sigmoid, F.sigmoid, "sigmoid")
 def _sigmoid(rank: int) -> nn.Module:
     return nn.Sigmoid()
 
 
-@_of(torch.tanh, F.tanh, "tanh")
+@layer_rule(torch.tanh, F.tanh, "tanh")
 def _tanh(rank: int) -> nn.Module:
     return nn.Tanh()
 
 
-@_of(F.max_pool2d, torch.max_pool2d)
+@layer_rule(F.max_pool2d, torch.max_pool2d)
 def _max_pool2d(
     rank: int,
     kernel_size: Any,
@@ -213,7 +219,7 @@ def _max_pool2d(
     )
 
 
-@_of(F.avg_pool2d)
+@layer_rule(F.avg_pool2d)
 def _avg_pool2d(
     rank: int,
     kernel_size: Any,
@@ -233,19 +239,19 @@ def _avg_pool2d(
     )
 
 
-@_of(F.adaptive_avg_pool2d)
+@layer_rule(F.adaptive_avg_pool2d)
 def _adaptive_avg_pool2d(rank: int, output_size: Any) -> nn.Module:
     return nn.AdaptiveAvgPool2d(output_size)
 
 
-@_of(torch.flatten, "flatten")
+@layer_rule(torch.flatten, "flatten")
 def _flatten(rank: int, start_dim: int = 0, end_dim: int = -1) -> nn.Module | None:
     if start_dim != 1 or end_dim not in (-1, rank - 1):
         return None
     return nn.Flatten()
 
 
-@_of(F.dropout, F.dropout2d)
+@layer_rule(F.dropout, F.dropout2d)
 def _dropout(
     rank: int, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> nn.Module | None:

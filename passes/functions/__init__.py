@@ -2,6 +2,7 @@
 
 from gos_fx.passes.functions import (
     arithmetic,
+    layers,
     moving,
     products,
     reductions,
@@ -10,6 +11,7 @@ from gos_fx.passes.functions import (
 
 __all__ = [
     "arithmetic",
+    "layers",
     "moving",
     "products",
     "reductions",

@@ -45,7 +45,7 @@ def _along(state: Lowering, value: str, axis: int, item: Any) -> str:
     if isinstance(item, int) and not isinstance(item, bool):
         return _sliced(state, value, axis, item % extent, 1)
     if not isinstance(item, slice):
-        raise Unsupported(f"an index that is a {type(item).__name__}")
+        raise Unsupported(f"an index that is no number: {item}")
     parts = (item.start, item.stop, item.step)
     if any(isinstance(part, Expr) for part in parts):
         raise Unsupported("a part that depends on the batch")
