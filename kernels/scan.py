@@ -3,6 +3,7 @@ before the first one, and states that nobody reads are not written down."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from gos_fx.instructions.recurrence import TIME, is_step
@@ -26,15 +27,25 @@ def body_network(scan: Node) -> Network:
     if body.result.is_bundle:
         outputs = list(body.by_name[body.output].operands)
         nodes.remove(body.by_name[body.output])
-    states = scan.attr("states")
+    sources = stored_as(nodes)
     for i, name in enumerate(outputs):
-        if name in states:
+        if sources.get(name, name) in scan.attr("states"):
             outputs[i] = f"{name}_again_{i}"
             identity = (("scale", 1.0), ("shift", 0.0))
             nodes.append(
                 Node(outputs[i], "affine", (name,), identity, body.types[name])
             )
     return Network(body.inputs, tuple(nodes), tuple(outputs))
+
+
+def stored_as(nodes: Iterable[Node]) -> dict[str, str]:
+    """The value that each schedule node stands on."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        if node.opcode in SCHEDULE:
+            source = node.operands[0]
+            found[node.name] = found.get(source, source)
+    return found
 
 
 def hoist(network: Network) -> Network:
@@ -177,7 +188,11 @@ class _Hoisting:
             return maps == [left] and types[right].rank == 2
         shapes = {types[name].shape for name in maps}
         narrow = all(types[name].rank < 2 for name in others)
-        return is_elementwise(node) and shapes == {node.type.shape} and narrow
+        return (
+            (is_elementwise(node) or node.opcode in SCHEDULE)
+            and shapes == {node.type.shape}
+            and narrow
+        )
 
     def _rows(self, node: Node) -> int:
         first = next(name for name in node.operands if name in self.rows)

@@ -25,7 +25,7 @@ from gos_fx.ir.types import Type
 from gos_fx.kernels.layout import Layout, inside, results
 from gos_fx.kernels.movement import settle
 from gos_fx.kernels.prim_func import build_kernel
-from gos_fx.kernels.scan import KEPT, body_network
+from gos_fx.kernels.scan import KEPT, body_network, stored_as
 from gos_fx.kernels.schedule_rule import Job, Packing, Scheduled, schedule_rule
 from gos_fx.kernels.schedules.loops import const, loop, sequence
 from gos_fx.kernels.schedules.pointwise import unraveled
@@ -40,7 +40,8 @@ def repeated(job: Job) -> Scheduled:
     network, layouts = settle(decompose(body_network(scan)), border=False)
     names = [value.name for value in scan.attr("body").inputs]
     given = dict(zip(names, scan.operands, strict=True))
-    memory = _Memory(job, network.types, layouts, given)
+    sources = stored_as(network.nodes)
+    memory = _Memory(job, network.types, layouts, given, sources)
     begin = [memory.first(v) for v in network.inputs if v.name in states]
     steps = [v for v in network.inputs if is_step(v, states)]
     for value in steps:
@@ -76,6 +77,7 @@ class _Memory:
 
     Attributes:
         given: the scan's operand for each input of the body.
+        sources: the value that each schedule node stands on.
         values: memory of values by name, of all parts where there are several.
         arguments: of the function, in order.
         own: memory that the loop over time finds as it left it.
@@ -86,6 +88,7 @@ class _Memory:
     types: dict[str, Type]
     layouts: dict[str, Layout]
     given: dict[str, str]
+    sources: dict[str, str]
     values: dict[str, list[Any]] = field(default_factory=dict)
     arguments: dict[str | Packing, Any] = field(default_factory=dict)
     own: list[Any] = field(default_factory=list)
@@ -98,7 +101,7 @@ class _Memory:
             for part, layout in results(of, self.layouts.get(name))
         ]
         self.own += made
-        self.values[name] = made
+        self.values[self.sources.get(name, name)] = made
         return made
 
     def first(self, value: Input) -> Any:
@@ -115,7 +118,7 @@ class _Memory:
         anchor, of = kernel.anchor, kernel.nodes[-1].type
         if anchor.opcode == "result":
             part = self._of(anchor.operands[0])[anchor.attr("index")]
-            self.values[kernel.output] = [part]
+            self.values[self.sources.get(kernel.output, kernel.output)] = [part]
             return []
         if anchor.opcode == ALIAS:
             (source,) = self._of(anchor.operands[0])
@@ -151,6 +154,7 @@ class _Memory:
 
     def _of(self, name: str) -> list[Any]:
         """The memory of a value of the body."""
+        name = self.sources.get(name, name)
         return self.values.get(name) or [self._parameter(self.given[name])]
 
     def _parameter(self, name: str) -> Any:
@@ -166,7 +170,8 @@ class _Memory:
         if isinstance(argument, str):
             (found,) = self._of(argument)
             return found
-        inputs = tuple(self.given[name] for name in argument.inputs)
+        sources = (self.sources.get(name, name) for name in argument.inputs)
+        inputs = tuple(self.given[name] for name in sources)
         packing = replace(argument, inputs=inputs)
         packed = tirx.decl_buffer(packing.shape, packing.dtype, "packed")
         self.arguments[packing] = packed

@@ -120,6 +120,7 @@ def texts() -> dict[str, str]:
             nn.LSTM(5, 8, 2, batch_first=True, bidirectional=True), 2, 4, given=True
         ),
         "gru": text_of(nn.GRU(5, 20, batch_first=True, bias=False), 3, 4),
+        "tiled": tiled(text_of(nn.LSTM(5, 8, batch_first=True), 2, 3)),
         "plain": PLAIN,
         "exchange": EXCHANGE,
         "images": IMAGES,
@@ -178,6 +179,15 @@ def test_time_is_a_loop(listing: Callable[[str, str], BuildResult]) -> None:
         "gos_matmul_add",
         "gos_scan",
     ]
+
+
+def test_tiles_of_products_outside_go_with_them() -> None:
+    text = PLAIN.replace("add(v6, v3)", "add(tiled, v3)").replace(
+        "        v7 =", "        tiled = tile(v6, co=4)\n        v7 ="
+    )
+    network = hoisted(text)
+    (tile,) = (node for node in network.nodes if node.opcode == "tile")
+    assert tile.type.shape == (10, 20) and tile.attrs == {"co": 4}
 
 
 def hoisted(text: str) -> Network:
