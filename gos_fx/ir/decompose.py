@@ -29,10 +29,10 @@ def decompose(source: Source) -> Source:
     if not any(_is_uneven(node) for node in source.nodes):
         return source
     work = _Decomposition(source)
-    nodes = tuple(work.nodes())
+    changed: dict[str, Any] = {"nodes": tuple(work.nodes())}
     if isinstance(source, Network):
-        return replace(source, nodes=nodes, owners=work.owners)
-    return replace(source, nodes=nodes)
+        changed["owners"] = work.owners
+    return replace(source, **changed)
 
 
 def _is_uneven(node: Node) -> bool:
@@ -181,11 +181,9 @@ class _Parts:
         for dilation, padding, first, count in _merged(runs, paddings):
             own = attributes | {"dilation": dilation, "padding": padding}
             own["groups"] = groups * count // len(runs)
-            operands = [
-                self._share(value, axis, first, count, len(runs))
-                for value, axis in ((x, 1), (w, 0))
-            ]
-            parts.append(self._sum_of_segments(*operands, own))
+            channels = self._share(x, 1, first, count)
+            filters = self._share(w, 0, first, count)
+            parts.append(self._sum_of_segments(channels, filters, own))
         if len(parts) > 1:
             self._emit("concat", parts, self._last.type, axis="co")
         *before, final = self._nodes
@@ -232,9 +230,10 @@ class _Parts:
             found = self._emit(schedule.opcode, (found,), kind, **schedule.attrs)
         return found
 
-    def _share(self, value: str, axis: int, first: int, count: int, runs: int) -> str:
+    def _share(self, value: str, axis: int, first: int, count: int) -> str:
+        """What so many runs have of an axis."""
         extent: Any = self._types[value].shape[axis]
-        size = extent // runs
+        size = extent // len(self._runs)
         return self._slice(value, axis, first * size, count * size)
 
     def _slice(self, value: str, axis: int, start: int, size: int) -> str:

@@ -161,8 +161,17 @@ def test_centre_crops_and_pads() -> None:
     )
 
 
-def test_ones() -> None:
+def test_ones_and_zeros() -> None:
     assert torch.equal(run("ones", size=3), torch.ones(3))
+    assert torch.equal(run("zeros", size=3), torch.zeros(3))
+
+
+def test_the_factor_of_a_batch_norm() -> None:
+    norm = torch.nn.BatchNorm2d(6).eval()
+    norm.weight.data, norm.running_var = weight((6,)), weight((6,)).abs() + 0.1
+    gain = run("over_deviation", norm.weight.detach(), norm.running_var + norm.eps)
+    expected = norm(X) - norm(torch.zeros(1, 6, 1, 1))
+    torch.testing.assert_close(X * gain[:, None, None], expected)
 
 
 def test_expressions_nest_and_read_the_sizes_of_a_site() -> None:
