@@ -9,8 +9,9 @@ from typing import Any
 from tvm import te, tirx
 from tvm.tirx import BufferStore, ForKind
 
+from gos_fx.errors import Unsupported
 from gos_fx.kernels.layout import Layout, results
-from gos_fx.kernels.linear_algebra.code import Array, Code, real
+from gos_fx.kernels.linear_algebra.code import FLOAT, Array, Code, real
 from gos_fx.kernels.linear_algebra.scaling import is_bad
 from gos_fx.kernels.linear_algebra.table import algorithm_of
 from gos_fx.kernels.schedule_rule import Job, Operands, Scheduled, schedule_rule
@@ -22,10 +23,21 @@ from gos_fx.kernels.tiles import concrete
 
 @schedule_rule(lambda kernel, types: algorithm_of(kernel.anchor) is not None)
 def factorisation(job: Job) -> Scheduled:
-    """The operand's last two axes are the matrix, those before them the batch."""
+    """The operand's last two axes are the matrix, those before them the batch.
+
+    Raises:
+        Unsupported: the matrices are not in single precision.
+    """
     anchor = job.kernel.anchor
     algorithm = algorithm_of(anchor)
     assert algorithm is not None
+    dtype = job.types[anchor.operands[0]].dtype
+    if dtype != FLOAT:
+        raise Unsupported(
+            f"{anchor.opcode} of {dtype} has no kernel",
+            where=anchor.name,
+            do='put cast(v, dtype="float32") before it',
+        )
     operands = Operands(job)
     source = operands[anchor.operands[0]]
     *batch, rows, columns = (int(extent) for extent in source.shape)
