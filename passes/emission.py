@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from gos_fx.ir.dim import Expr, substitute, symbol, symbols
+from gos_fx.ir.dim import Dim, Expr, substitute, symbol, symbols
 from gos_fx.ir.graph import Graph, Node
 from gos_fx.ir.interpreter import by_reference, evaluate
 from gos_fx.ir.types import Type
@@ -23,14 +23,21 @@ _DTYPES = {"float32": torch.float32, "int64": torch.int64, "int32": torch.int32}
 
 
 class BatchSize(int):
-    """A size that is a multiple of the batch: so many times N."""
+    """A size that grows with the batch: ``times`` N + ``more``."""
 
     times: int
+    more: int
 
-    def __new__(cls, size: int, times: int) -> BatchSize:
+    def __new__(cls, size: int, times: int, more: int) -> BatchSize:
         made = super().__new__(cls, size)
-        made.times = times
+        made.times, made.more = times, more
         return made
+
+
+def along_batch(size: Dim) -> tuple[int, int]:
+    """``a, b`` of a size a N + b that has no other symbol."""
+    more, one = (substitute(size, {"N": n}) for n in (0, 1))
+    return one - more, more  # type: ignore[return-value]
 
 
 def any_batch(concrete: Graph, template: Graph, bindings: Mapping[str, int]) -> Graph:
@@ -56,9 +63,13 @@ def _marked(value: Any, symbolic: Any, bindings: Mapping[str, int]) -> Any:
     if not isinstance(symbolic, Expr) or "N" not in symbols(symbolic):
         return value
     batch = bindings["N"]
-    if substitute(symbolic, {**bindings, "N": 2 * batch}) != 2 * value:
-        return value  # it does not grow with the batch alone
-    return BatchSize(value, value // batch)
+    one, two = (
+        int(substitute(symbolic, {**bindings, "N": n}))  # type: ignore[call-overload]
+        for n in (batch + 1, batch + 2)
+    )
+    if two - one != one - value:
+        return value  # no line; the batch is fixed here
+    return BatchSize(value, one - value, value - (one - value) * batch)
 
 
 # Takes the emitter, the instruction, its operands and the graph's first input.
@@ -136,12 +147,16 @@ class Emitter(fx.Tracer):
     def batch_size(self) -> fx.Proxy:
         """The batch of what the code is given, when it runs."""
         if self._batch is None:
-            name, axis = next(
-                (value.name, value.type.shape.index(BATCH))
+            name, axis, extent = next(
+                (value.name, axis, extent)
                 for value in self._template.maps
-                if BATCH in value.type.shape
+                for axis, extent in enumerate(value.type.shape)
+                if isinstance(extent, Expr) and symbols(extent) == {"N"}
             )
-            self._batch = self._inputs[name].size(axis)
+            times, more = along_batch(extent)
+            size = self._inputs[name].size(axis)
+            size = size - more if more else size
+            self._batch = size // times if times > 1 else size
         return self._batch
 
     def template_of(self, node: Node) -> Node:
@@ -154,8 +169,9 @@ class Emitter(fx.Tracer):
             return tuple(self.size(item) for item in value)
         if not isinstance(value, BatchSize):
             return value
-        batch = self.batch_size()
-        return batch if value.times == 1 else batch * value.times
+        size = self.batch_size()
+        size = size if value.times == 1 else size * value.times
+        return size + value.more if value.more else size
 
     def call(
         self, name: str, module: nn.Module, operands: Sequence[Any], type: Type

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from gos_fx.errors import Unsupported
 from gos_fx.ir.builder import Builder
-from gos_fx.ir.dim import Dim, Expr, substitute
+from gos_fx.ir.dim import Dim, Expr
 from gos_fx.ir.types import Type
 from gos_fx.passes import (  # noqa: F401  (fill the tables)
     functions,
@@ -17,7 +17,7 @@ from gos_fx.passes import (  # noqa: F401  (fill the tables)
     modularize,
 )
 from gos_fx.passes.calls import attribute, dtype_of, input_name, shape_of, taken_out
-from gos_fx.passes.emission import BATCH
+from gos_fx.passes.emission import BATCH, along_batch
 from gos_fx.passes.functions import layers
 from gos_fx.passes.lower import (
     Lowered,
@@ -125,12 +125,9 @@ class _Call:
         sizes: tuple[Dim, ...] = node.meta[SIZES]
         name = input_name(len(self.inputs))
         self.inputs[name] = node.name
-        self._bind(sizes, shape)
-        self.state.builder.input(name, Type("map", sizes, dtype))
-        return Value(name, sizes, dtype)
-
-    def _bind(self, sizes: tuple[Dim, ...], shape: tuple[int, ...]) -> None:
         for size, known in zip(sizes, shape, strict=True):
             if isinstance(size, Expr):
-                times = substitute(size, {str(BATCH): 1})
-                self.state.bindings[str(BATCH)] = known // int(times)  # type: ignore
+                times, more = along_batch(size)
+                self.state.bindings[str(BATCH)] = (known - more) // times
+        self.state.builder.input(name, Type("map", sizes, dtype))
+        return Value(name, sizes, dtype)

@@ -266,6 +266,8 @@ def finish(state: Lowering, values: str | Sequence[str]) -> Lowered:
         several = len(values) > 1
         values = state.builder.emit("bundle", *values) if several else values[0]
     template = verify(_needed(state.builder.build(values)))
+    if unbound := template.symbols - set(state.bindings):
+        raise Unsupported(f"no feature map says what {sorted(unbound)[0]} is")
     weights = {value.name: state.weights[value.name] for value in template.weights}
     return Lowered(template, state.bindings, weights)
 

@@ -16,9 +16,9 @@ SIZES = "sizes"  # node.meta: a shape, or shapes, or numbers, with the batch as 
 def note_sizes(graph_module: fx.GraphModule, example_inputs: tuple[Any, ...]) -> int:
     """Note on every node its sizes with the batch as the symbol N; gives the batch.
 
-    The network, which carries shapes, runs on one sample more: what grows by as much in
-    proportion is of the batch. Where it does not run on another batch, the first axis
-    of maps is the batch.
+    The batch is the first axis of the first input, and of others of that size. The
+    network, which carries shapes, runs on one sample more, which says what grows by how
+    much. Where it does not run on another batch, its batch is no symbol.
     """
     batch = next(
         (x.shape[0] for x in example_inputs if isinstance(x, Tensor) and x.dim()), 1
@@ -35,8 +35,7 @@ def note_sizes(graph_module: fx.GraphModule, example_inputs: tuple[Any, ...]) ->
     for node in graph_module.graph.nodes:
         meta = node.meta.get("tensor_meta", node.meta.get("number"))
         found = _sizes(meta)
-        fixed = node.op == "get_attr"
-        grown = found if fixed else run.found.get(node, _grown(found, batch))
+        grown = run.found.get(node, found)
         node.meta[SIZES] = _symbolic(found, grown, batch)
     return batch
 
@@ -65,16 +64,6 @@ def _sizes(value: Any) -> Any:
     return value
 
 
-def _grown(found: Any, batch: int) -> Any:
-    """What is expected of another batch: shapes alone follow, by their first axis."""
-    if isinstance(found, torch.Size):
-        first = [batch + 1] if found and found[0] == batch else list(found[:1])
-        return torch.Size([*first, *found[1:]])
-    if isinstance(found, tuple):
-        return tuple(_grown(item, batch) for item in found)
-    return found
-
-
 def _symbolic(found: Any, grown: Any, batch: int) -> Any:
     if isinstance(found, tuple) and isinstance(grown, tuple):
         return tuple(_symbolic(a, b, batch) for a, b in zip(found, grown))
@@ -86,6 +75,8 @@ def _is_size(value: Any) -> bool:
 
 
 def _dim(found: int, grown: int, batch: int) -> Dim:
-    if found != grown and found % batch == 0 and grown * batch == found * (batch + 1):
-        return BATCH * (found // batch)
-    return found
+    """The line through a size at this batch and at one more."""
+    slope = grown - found
+    rest = found - slope * batch
+    size = BATCH * slope
+    return size + rest if rest >= 0 else size - -rest

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from gos_fx.errors import Unsupported
-from gos_fx.ir.dim import Expr
 from gos_fx.ir.types import AXES
 from gos_fx.passes.functions.operands import (
     Dims,
@@ -31,8 +30,6 @@ def _over(opcode: str, *targets: Any) -> None:
         dims = range(rank) if dim is None else dim
         dims = dims if isinstance(dims, list | tuple | range) else (dims,)
         for axis in sorted({axis_of(d, rank) for d in dims}):
-            if isinstance(shape_of(state, value)[axis], Expr):
-                raise Unsupported(f"a {opcode} over the batch")
             if rank not in AXES:
                 raise Unsupported(f"a feature map of rank {rank}")
             name = AXES[rank][axis]

@@ -40,20 +40,33 @@ def _along(state: Lowering, value: str, axis: int, item: Any) -> str:
     extent = shape_of(state, value)[axis]
     if isinstance(item, slice) and item == slice(None):
         return value
-    if isinstance(extent, Expr):
-        raise Unsupported("a part of the batch")
     if isinstance(item, int) and not isinstance(item, bool):
-        return _sliced(state, value, axis, item % extent, 1)
+        return _sliced(state, value, axis, _from_front(item, extent), 1)
     if not isinstance(item, slice):
         raise Unsupported(f"an index that is no number: {item}")
-    parts = (item.start, item.stop, item.step)
-    if any(isinstance(part, Expr) for part in parts):
-        raise Unsupported("a part that depends on the batch")
-    start, stop, step = item.indices(extent)
-    if step < 1:
-        raise Unsupported(f"a step of {step}")
-    size = len(range(start, stop, step))
-    return _sliced(state, value, axis, start, size, step)
+    if isinstance(extent, int) and all(
+        part is None or isinstance(part, int) for part in _parts(item)
+    ):
+        start, stop, step = item.indices(extent)
+        if step < 1:
+            raise Unsupported(f"a step of {step}")
+        size = len(range(start, stop, step))
+        return _sliced(state, value, axis, start, size, step)
+    first, last, step = _parts(item)
+    if step not in (None, 1):
+        raise Unsupported(f"every {step} of {extent}")
+    begin = 0 if first is None else _from_front(first, extent)
+    end = extent if last is None else _from_front(last, extent)
+    return _sliced(state, value, axis, begin, end - begin)
+
+
+def _parts(item: slice) -> tuple[Any, Any, Any]:
+    return item.start, item.stop, item.step
+
+
+def _from_front(index: Dim, extent: Dim) -> Dim:
+    is_negative = isinstance(index, int) and index < 0
+    return extent - -index if is_negative else index
 
 
 def _sliced(
@@ -92,7 +105,7 @@ def parts(
     dim = options.get("dim", arguments[-1] if len(arguments) > (not unbound) else 0)
     axis = axis_of(dim, len(shape))
     if isinstance(shape[axis], Expr):
-        raise Unsupported("a part of the batch")
+        raise Unsupported("parts of the batch")
     sizes: list[Any] = [1 if unbound else part[axis] for part in out]
     starts = [0, *accumulate(sizes)]
     return [
