@@ -24,6 +24,8 @@ MATRIX = {"x": Operand(("map", "weight", "constant"), MATRICES, ("float32", "flo
 # Singular values below this part of the largest, times the larger side, are zero: one
 # unit of float32, in any dtype, so that a matrix has one rank.
 _EPS = 2.0**-23
+# An element of a vector is large from this part of the largest on.
+LARGE = 0.3
 
 
 def guarded(
@@ -41,6 +43,18 @@ def _over(condition: Tensor, x: Tensor) -> Tensor:
     for _ in range(x.dim() - condition.dim()):
         condition = condition.unsqueeze(-1)
     return condition
+
+
+def _signs(vectors: Tensor) -> Tensor:
+    """1 or -1 for each column, [.., 1, k]: an algorithm gives either of the two.
+
+    Elements of equal size differ by rounding, so not the largest decides but the first
+    large one.
+    """
+    sizes = vectors.abs()
+    is_large = sizes >= LARGE * sizes.amax(-2, keepdim=True)
+    first = is_large.type_as(vectors).argmax(-2, keepdim=True)
+    return torch.where(vectors.gather(-2, first) < 0, -1.0, 1.0).type_as(vectors)
 
 
 def _sides(x: Type) -> tuple[Dim, Dim, Dim]:
@@ -139,11 +153,14 @@ def _eigh_shapes(x: Type) -> tuple[tuple[Dim, ...], ...]:
     opaque=True,
 )
 def eigh(x: Tensor, /) -> tuple[Tensor, ...]:
-    """s v = v diag(w), s = (x + x^T) / 2, w ascending, v^T v = 1"""
+    """s v = v diag(w), s = (x + x^T) / 2, w ascending, v^T v = 1
+
+    Of each column of v the first element of 0.3 times the largest size is positive.
+    """
 
     def factors(matrix: Tensor) -> tuple[Tensor, ...]:
         found = torch.linalg.eigh(0.5 * matrix + 0.5 * matrix.transpose(-2, -1))
-        return found[0], found[1]
+        return found[0], found[1] * _signs(found[1])
 
     return guarded(x, factors)
 
@@ -175,11 +192,15 @@ def singular_value_flops(x: Type) -> Dim:
     opaque=True,
 )
 def svd(x: Tensor, /) -> tuple[Tensor, ...]:
-    """x = u diag(s) vh, s descending, u^T u = vh vh^T = 1"""
+    """x = u diag(s) vh, s descending, u^T u = vh vh^T = 1
+
+    Of each column of u the first element of 0.3 times the largest size is positive.
+    """
 
     def factors(matrix: Tensor) -> tuple[Tensor, ...]:
         found = torch.linalg.svd(matrix, full_matrices=False)
-        return found[0], found[1], found[2]
+        signs = _signs(found[0])
+        return found[0] * signs, found[1], found[2] * signs.transpose(-2, -1)
 
     return guarded(x, factors)
 
@@ -204,7 +225,11 @@ def _qr_flops(out: Type, x: Type) -> Dim:
     opaque=True,
 )
 def qr(x: Tensor, /) -> tuple[Tensor, ...]:
-    """x = q r, q^T q = 1, r upper triangular"""
+    """x = q r, q^T q = 1, r upper triangular
+
+    By Householder's reflections: r_kk has the sign that -x_kk has, after the
+    reflections before, where there is something below it.
+    """
 
     def factors(matrix: Tensor) -> tuple[Tensor, ...]:
         found = torch.linalg.qr(matrix)

@@ -24,6 +24,7 @@ from gos_fx.kernels.linear_algebra.jacobi import (
     turn_rows,
 )
 from gos_fx.kernels.linear_algebra.scaling import normalise
+from gos_fx.kernels.linear_algebra.signs import first_sign
 
 # Of a matrix with a largest number around one: nothing that a sum would notice.
 _NOTHING = 1e-30
@@ -50,10 +51,11 @@ def eigh(code: Code, a: Array, bad: Array) -> tuple[Array, ...]:
     _sort(code, a, rows)
     values = code.array("values", n)
     vectors = code.array("vectors", n, n)
-    with code.loop(0, n) as i:
-        values[i] = a[i, i] * scale
-        with code.loop(0, n) as j:
-            vectors[i, j] = rows[j, i]
+    with code.loop(0, n) as j:
+        values[j] = a[j, j] * scale
+        side = first_sign(code, n, lambda i: rows[j, i])
+        with code.loop(0, n) as i:
+            vectors[i, j] = rows[j, i] * side
     return (values, vectors)
 
 

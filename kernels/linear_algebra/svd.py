@@ -32,6 +32,7 @@ from gos_fx.kernels.linear_algebra.jacobi import (
     turn_rows,
 )
 from gos_fx.kernels.linear_algebra.scaling import normalise
+from gos_fx.kernels.linear_algebra.signs import first_sign
 
 
 def svd(code: Code, a: Array, bad: Array) -> tuple[Array, ...]:
@@ -45,6 +46,12 @@ def svd(code: Code, a: Array, bad: Array) -> tuple[Array, ...]:
         left[i, j] = long[i, j] if m >= n else short[j, i]
     with code.cells(right) as (i, j):
         right[i, j] = short[i, j] if m >= n else long[j, i]
+    with code.loop(0, k) as j:
+        side = first_sign(code, m, lambda i: left[i, j])
+        with code.loop(0, m) as i:
+            left[i, j] = left[i, j] * side
+        with code.loop(0, n) as i:
+            right[j, i] = right[j, i] * side
     return (left, s, right)
 
 

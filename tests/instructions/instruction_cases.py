@@ -20,6 +20,7 @@ from instruction_formulas import (
     determinant,
     differences,
     each,
+    eigenvectors,
     inverted,
     largest,
     lower,
@@ -27,6 +28,7 @@ from instruction_formulas import (
     normalised,
     padded,
     recurrence,
+    singular,
     sliced,
 )
 from torch import Tensor
@@ -123,18 +125,17 @@ def _as_float64(part: Any) -> Tensor:
 
 
 def comparable(opcode: str, found: Any) -> list[Tensor]:
-    """Results as float64; of factors, which are not unique, what they must satisfy."""
+    """Results as float64; for factors of a matrix also what they multiply to."""
     several = found if isinstance(found, tuple) else (found,)
     parts = [_as_float64(part) for part in several]
     match opcode, parts:
         case "svd", [u, s, vh]:
-            product = u * s.unsqueeze(-2) @ vh
-            return [product, s, u.mT @ u, vh @ vh.mT]
+            return [*parts, u * s.unsqueeze(-2) @ vh, u.mT @ u, vh @ vh.mT]
         case "qr", [q, r]:
-            return [q @ r, q.mT @ q, r.tril(-1)]
+            return [*parts, q @ r, q.mT @ q, r.tril(-1)]
         case "eigh", [values, vectors]:
             product = vectors * values.unsqueeze(-2) @ vectors.mT
-            return [product, values, vectors.mT @ vectors]
+            return [*parts, product, vectors.mT @ vectors]
     return parts
 
 
@@ -379,13 +380,8 @@ _CASES: dict[str, list[Case]] = {
     "det": [Case(x, each(determinant)) for x in (SQUARE, SQUARES, maps((2, 1, 1)))],
     "inverse": [Case(x, each(inverted)) for x in (SQUARE, SQUARES, maps((5, 5)))],
     "cholesky": [Case(SQUARE, lambda x: np.linalg.cholesky(lower(x)), draw="definite")],
-    "eigh": [
-        Case(SQUARE, lambda x: tuple(np.linalg.eigh((x + np.swapaxes(x, 1, 2)) / 2)))
-    ],
-    "svd": [
-        Case(x, lambda x: tuple(np.linalg.svd(x, full_matrices=False)))
-        for x in (SQUARE, TALL, WIDE, maps(MAP))
-    ],
+    "eigh": [Case(x, eigenvectors) for x in (SQUARE, SQUARES)],
+    "svd": [Case(x, singular) for x in (SQUARE, TALL, WIDE, maps(MAP))],
     "qr": [
         Case(x, lambda x: tuple(np.linalg.qr(x)))
         for x in (SQUARE, TALL, WIDE, maps(MAP))

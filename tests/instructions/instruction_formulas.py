@@ -154,3 +154,24 @@ def recurrence(x: Array, h: Array, u: Array, v: Array, *, reverse: bool) -> Arra
         h = np.tanh(x[:, t] @ u + h @ v)
         found[t] = h
     return np.stack([found[t] for t in steps], 1)
+
+
+def signed(vectors: Array) -> Array:
+    """1 or -1 for each column: the sign of its first element of at least 0.3 times the
+    largest."""
+    signs = np.ones((*vectors.shape[:-2], 1, vectors.shape[-1]))
+    for index in np.ndindex(*vectors.shape[:-2], vectors.shape[-1]):
+        column = vectors[(*index[:-1], slice(None), index[-1])]
+        large = column[np.abs(column) >= 0.3 * np.abs(column).max()]
+        signs[(*index[:-1], 0, index[-1])] = np.sign(large[0])
+    return signs
+
+
+def eigenvectors(x: Array) -> tuple[Array, Array]:
+    values, vectors = np.linalg.eigh((x + np.swapaxes(x, -1, -2)) / 2)
+    return values, vectors * signed(vectors)
+
+
+def singular(x: Array) -> tuple[Array, Array, Array]:
+    u, s, vh = np.linalg.svd(x, full_matrices=False)
+    return u * signed(u), s, vh * np.swapaxes(signed(u), -1, -2)

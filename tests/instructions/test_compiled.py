@@ -2,7 +2,7 @@
 
 y of compiled code agrees with y64 of the reference in float64 where |y - y64| is at
 most ten times the larger of |y32 - y64|, the reference in float32, and the tolerance of
-the instruction. Factors of a matrix are compared by what they multiply to.
+the instruction. Factors of a matrix are also compared by what they multiply to.
 """
 
 from __future__ import annotations
