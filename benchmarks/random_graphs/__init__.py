@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.random_graphs --torch 10000 --host 1000 --arm 100``
 
-``generator`` draws a graph, with ``recipes`` for the instructions whose operands must
-fit each other; ``values`` has the numbers that go in; ``checks`` and ``compiled`` are
-what must hold.
+``generator`` gives the graph of a seed. It grows in ``draw``, by the ``declared``
+operands and attributes of each instruction or by a recipe of ``arithmetic``,
+``images``, ``moving``, ``matrices`` or ``cells``, and has one output by ``ending``;
+``values`` has the numbers that go in. ``checks`` and ``compiled`` are what must hold.
 """

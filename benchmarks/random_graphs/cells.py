@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from benchmarks.random_graphs.generator import Draw, Dropped, grow
+from benchmarks.random_graphs.declared import grow, recipe
+from benchmarks.random_graphs.draw import Draw, Dropped
 from gos_fx.errors import VerifyError
 from gos_fx.ir.graph import Graph, Input
 from gos_fx.ir.opcode import Operand
@@ -21,7 +22,8 @@ _INSIDE = (
 )
 
 
-def scanned(draw: Draw) -> str:
+@recipe("scan")
+def scan(draw: Draw, opcode: str) -> str:
     """A scan over the axis behind the batch of a feature map, and one of its states."""
     x = draw.accepted(_SEQUENCE)
     batch, _, *rest = (int(dim) for dim in draw.types[x].shape)  # type: ignore[arg-type]
@@ -39,7 +41,7 @@ def scanned(draw: Draw) -> str:
         else:
             operands.append(draw.input("weight", shape))
     more: dict[str, Any] = {"reverse": True} if draw.rng.random() < 0.3 else {}
-    every = draw.emit("scan", *operands, body=body, states=states, **more)
+    every = draw.emit(opcode, *operands, body=body, states=states, **more)
     taken = [draw.emit("result", every, index=i) for i in range(len(states))]
     return taken[-1]
 

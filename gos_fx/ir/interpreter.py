@@ -117,11 +117,7 @@ def _run(
     like = environment[_floating(graph)]
     if operands and all(isinstance(operand, float) for operand in operands):
         operands = [torch.tensor(o, dtype=torch.float64) for o in operands]
-    found = compute(node, operands, like)
-    numbers = all(graph.types[name].role == "scalar" for name in node.operands)
-    if operands and numbers and isinstance(found, Tensor) and found.dim():
-        return found.to(like)  # with axes it takes part in the choice of a dtype
-    return found
+    return compute(node, operands, like)
 
 
 def _floating(graph: Graph) -> str:

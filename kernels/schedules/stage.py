@@ -30,7 +30,9 @@ MAX_VECTOR = 64
 @schedule_rule()
 def stages(job: Job) -> Scheduled:
     """Any kernel from the functions of its instructions."""
-    is_steered = bool(job.kernel.tile or job.kernel.unroll)
+    # A number has no loop of its own to split.
+    is_number = job.kernel.nodes[-1].type.rank == 0
+    is_steered = not is_number and bool(job.kernel.tile or job.kernel.unroll)
     if not is_steered and is_reduction(job):
         return reduction(job)
     if not is_steered and job.kernel.anchor.opcode == "concat":

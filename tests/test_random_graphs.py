@@ -1,0 +1,124 @@
+"""A share of the random graphs of ``python -m benchmarks.random_graphs``, and what
+larger runs of it found."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.random_graphs.checks import check, check_graph
+from benchmarks.random_graphs.compiled import check_compiled
+from benchmarks.random_graphs.generator import DRAWN, random_graph
+from gos_fx.ir.graph import Graph
+from gos_fx.ir.parser import parse
+from gos_fx.ir.verifier import Bounds, check_bounds, verify
+
+IN_TORCH, ON_HOST, UNDER_QEMU = 500, 40, 5
+# Of every hundred graphs.
+MOST_EXCLUDED = 5
+
+# What failed once, as small as it still failed.
+FOUND = {
+    "zeros beside indices": """\
+def f(i4_0: map[2, 3, int64], *, w: weight[4, 5]) -> map[2, 3, 5]:
+    v0 = gather(w, i4_0)
+    v1 = zeros(shape=(2, 3, 5))
+    v2 = max(v0, v1, axis="")
+    return v2""",
+    "an unroll of a sum to one number": """\
+def f(x: map[6], y: map[2, 3]) -> map[2, 3]:
+    v0 = sum(x, axis="co")
+    v1 = unroll(v0, ci=2)
+    v2 = add(y, v1)
+    return v2""",
+    "a tile on what only moves": """\
+def f(x: map[1, 5, 3, 5], y: map[1, 5]) -> map[1, 80]:
+    v0 = tanh(x)
+    v1 = reshape(v0, shape=(1, 75))
+    v2 = tile(v1, co=7)
+    v3 = concat(v2, y, axis="co")
+    return v3""",
+}
+
+
+def share(first: int, count: int) -> dict[int, Graph]:
+    return {seed: random_graph(seed) for seed in range(first, first + count)}
+
+
+@pytest.mark.parametrize("first", range(0, IN_TORCH, 100))
+def test_in_torch(first: int) -> None:
+    excluded = 0
+    for seed in range(first, first + 100):
+        _, failure, left_out = check(seed)
+        assert failure is None, f"seed {seed}: {failure.reason}\n{failure.text}"
+        excluded += left_out is not None
+    assert excluded <= MOST_EXCLUDED
+
+
+def test_compiled_for_this_machine() -> None:
+    assert check_compiled(share(0, ON_HOST), "host") == []
+
+
+@pytest.mark.qemu
+def test_compiled_for_arm() -> None:
+    if shutil.which("qemu-aarch64") is None:
+        pytest.skip("qemu-aarch64 is not installed (Debian: qemu-user)")
+    assert check_compiled(share(0, UNDER_QEMU), "arm") == []
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_found_in_torch(what: str) -> None:
+    assert check_graph(verify(parse(FOUND[what]))) == ""
+
+
+def test_found_in_compiled_code() -> None:
+    graphs = {i: parse(text) for i, text in enumerate(FOUND.values())}
+    assert check_compiled(graphs, "host") == []
+
+
+def test_two_bodies_of_one_name() -> None:
+    """Graphs from two parents: the text needs two names, and parses back."""
+    graph = parse(
+        """\
+def f(x: map[2, 3, 4], *, h: weight[2, 4]) -> map[2, 3, 4]:
+    def cell(x: map[2, 4], h: map[2, 4]) -> map[2, 4]:
+        v0 = add(x, h)
+        return v0
+    def other(x: map[2, 4], h: map[2, 4]) -> map[2, 4]:
+        v0 = sub(x, h)
+        return v0
+    v0 = scan(x, h, body=cell, states=("h",))
+    v1 = result(v0, index=0)
+    v2 = scan(v1, h, body=other, states=("h",))
+    v3 = result(v2, index=0)
+    return v3"""
+    )
+    nodes = [
+        replace(
+            node,
+            attributes=tuple(
+                (k, replace(v, name="cell") if k == "body" else v)
+                for k, v in node.attributes
+            ),
+        )
+        for node in graph.nodes
+    ]
+    joined = replace(graph, nodes=tuple(nodes)).renumbered()
+    assert [body.name for body in joined.bodies] == ["cell", "cell_1"]
+    assert parse(joined.text) == joined
+
+
+def test_graphs_are_drawn_from_the_whole_set() -> None:
+    graphs = share(0, 400).values()
+    seen = {node.opcode for graph in graphs for node in graph.nodes}
+    assert seen.issuperset(DRAWN) and {"tile", "unroll"} <= seen
+    assert {graph.result.is_bundle for graph in graphs} == {True, False}
+    for graph in graphs:
+        check_bounds(graph, Bounds(nodes=20, edges=25))
+
+
+def test_a_seed_gives_one_graph() -> None:
+    assert random_graph(7) == random_graph(7)
+    assert len(set(share(0, 50).values())) == 50
