@@ -1,5 +1,6 @@
-"""A traced network as instructions: operators as far as they are compiled from their
-graphs, and torch's layers and functions between them.
+"""A traced network as instructions: operators, and torch's functions between them.
+
+What is compiled from torch code is known by rules, or by its graph where none is there.
 
 The code generator fuses over the borders of operators, so that an activation or a sum
 of two maps behind a convolution is no function of its own. Rules of its importer say
@@ -25,6 +26,7 @@ from gos_fx.kernels.importer.builder import Builder, Value
 from gos_fx.kernels.importer.rules import ATEN
 from gos_fx.kernels.simplify import simplify
 from gos_fx.passes.compiled_part import compiled_parts
+from gos_fx.passes.memory import tensor_metas
 from gos_fx.passes.operators import Operator
 
 _SAME = "clone.default"
@@ -104,6 +106,14 @@ class _Walk:
         parts = compiled_parts(traced, operators)
         self._ends = {name: op for op in parts for name in op.outputs}
         self._inner = {n for op in parts for n in op.nodes} - {*self._ends}
+        # Compiled from torch code; where no rule knows that, the graph says as much.
+        self._others = {
+            op.nodes[0]: op
+            for op in operators
+            if op.template is not None
+            and not (self._inner | {*self._ends}) & {*op.nodes}
+            and all(value.type.dtype == "float32" for value in op.template.maps)
+        }
         self._owners = {name: op.name for op in operators for name in op.nodes}
         self._nodes = {node.name: node for node in traced.graph.nodes}
         self._read: list[Value] = []
@@ -111,21 +121,23 @@ class _Walk:
 
     def add(self, node: fx.Node) -> None:
         """What a node gives, as a value of the network."""
-        if node.op in ("output", "placeholder") or node.name in self._inner:
-            if node.op == "output":
-                self._need(node)
+        if node.op == "output":
+            self._need(node)
+        done = node in self._values or node.name in self._inner
+        if done or node.op in ("output", "placeholder", "get_attr") or _is_size(node):
             return
         operator = self._ends.get(node.name)
-        if operator is not None:
-            if node not in self._values:
-                self._inline(operator)
-            return
-        found = None if node.op == "get_attr" else self._ruled(node)
+        found = None if operator else self._ruled(node)
         if found is not None:
             self._values[node] = found
-        elif node.op != "get_attr":
-            self._need(node)
-            self.unknown.append(node)
+            return
+        operator = operator or self._others.get(node.name)
+        if operator is not None:
+            self._inline(operator)
+            self._inner.update(operator.nodes)
+            return
+        self._need(node)
+        self.unknown.append(node)
 
     def network(self) -> Network:
         """All that is needed."""
@@ -185,6 +197,12 @@ class _Walk:
         except TypeError:
             return None  # arguments of another form of the function
         return found if isinstance(found, Value) and found.shape == shape else None
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a call gives no tensor: arithmetic on sizes, which the compiler knows."""
+    called = node.op in ("call_function", "call_method")
+    return called and not tensor_metas(node.meta.get("tensor_meta"))
 
 
 def _kind(node: fx.Node) -> str:
