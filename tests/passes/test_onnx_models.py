@@ -203,6 +203,41 @@ def test_what_has_no_graph_is_named_where_the_outputs_need_it() -> None:
     assert "have no instruction graph" in str(refusal.value)
 
 
+class Rows(nn.Module):
+    """The rows of all sequences as one batch, which is not that of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.reshape(x.shape[0] * x.shape[1], 4))
+
+
+def test_a_batch_that_is_a_multiple_has_no_name() -> None:
+    model = Rows().eval()
+    exported = gos_fx.lower(model, torch.randn(2, 3, 4)).to_onnx()
+    (value,) = exported.graph.input
+    assert value.type.tensor_type.shape.dim[0].dim_param == "N"
+    (result,) = exported.graph.output
+    assert not result.type.tensor_type.shape.dim[0].HasField("dim_param")
+    x = torch.randn(5, 3, 4)
+    with torch.no_grad():
+        check(run(exported, (x,)), model(x))
+
+
+def test_batches_of_two_sizes_stay_as_they_are() -> None:
+    class Outer(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.relu(x), torch.sigmoid(y)
+
+    x, y = torch.randn(2, 4), torch.randn(3, 4)
+    exported = gos_fx.lower(Outer().eval(), (x, y)).to_onnx()
+    sizes = [v.type.tensor_type.shape.dim[0].dim_value for v in exported.graph.input]
+    assert sizes == [2, 3]
+    check(run(exported, (x, y)), (torch.relu(x), torch.sigmoid(y)))
+
+
 def test_weights_beyond_the_bound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_graph, "LARGEST", 100)
     with pytest.raises(Unsupported, match="weights of 0"):
