@@ -379,7 +379,10 @@ _CASES: dict[str, list[Case]] = {
     "trace": [Case(x, lambda x: np.einsum("...ii", x)) for x in (SQUARE, SQUARES)],
     "det": [Case(x, each(determinant)) for x in (SQUARE, SQUARES, maps((2, 1, 1)))],
     "inverse": [Case(x, each(inverted)) for x in (SQUARE, SQUARES, maps((5, 5)))],
-    "cholesky": [Case(SQUARE, lambda x: np.linalg.cholesky(lower(x)), draw="definite")],
+    "cholesky": [
+        Case(x, lambda x: np.linalg.cholesky(lower(x)), draw="definite")
+        for x in (SQUARE, SQUARES)
+    ],
     "eigh": [Case(x, eigenvectors) for x in (SQUARE, SQUARES)],
     "svd": [Case(x, singular) for x in (SQUARE, TALL, WIDE, maps(MAP))],
     "qr": [
