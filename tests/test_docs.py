@@ -48,7 +48,7 @@ def test_a_section_says_what_the_declaration_says(name: str) -> None:
         assert f"| `{attribute}=` |" in section
     assert f"| gradient | {'yes' if opcode.differentiable else 'no'} |" in section
     kind = "exact" if opcode.exact else "approximate"
-    assert f"| compiled code | {kind}, tolerance {opcode.rtol:g} |" in section
+    assert f"| TVM | yes, {kind}, tolerance {opcode.rtol:g} |" in section
     if isinstance(opcode.onnx, str):
         assert f"| ONNX | `{opcode.onnx}` |" in section
     assert ("| ONNX | none |" in section) == (opcode.onnx is None)

@@ -39,9 +39,10 @@ kernel, stride and dilation may be others.
 **Gradient**: whether the result can be differentiated by the operands, so that weights
 in front of it train.
 
-**Compiled code**: every instruction has a TVM kernel, on ARM and here. *Exact* means
-the equation up to rounding; *approximate* means an iteration that ends at the
-tolerance. The tolerance is the largest error as a part of the result's scale.
+**TVM**: every instruction is compiled, for ARM and for this machine. *Exact* means the
+equation up to rounding; *approximate* means an iteration that ends at the tolerance.
+The tolerance is the largest error as a part of the result's scale. `scalar`, `result`,
+`bundle`, `tile` and `unroll` have no code of their own.
 
 **ONNX**: the operators of the standard operator set, version {opset}, that the
 example's export consists of; *needs none* where a name or a constant is all. A graph

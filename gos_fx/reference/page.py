@@ -71,7 +71,7 @@ def _overview() -> str:
         for category in CATEGORIES
         for opcode in _of(category)
     ]
-    names = ("instruction", "computes", "Table 1", "gradient", "compiled code", "ONNX")
+    names = ("instruction", "computes", "Table 1", "gradient", "TVM", "ONNX")
     return _table(names, rows)
 
 
@@ -85,7 +85,7 @@ def _section(opcode: Opcode) -> str:
         *_results(opcode),
         *_example(opcode),
         ("gradient", _yes(opcode.differentiable)),
-        ("compiled code", f"{kind}, tolerance {opcode.rtol:g}"),
+        ("TVM", f"yes, {kind}, tolerance {opcode.rtol:g}"),
         ("ONNX", _onnx(opcode)),
         ("Table 1", "yes" if opcode.table1 else "no, structure"),
     ]
