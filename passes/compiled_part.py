@@ -27,11 +27,12 @@ _RECURRENT = (nn.LSTM, nn.GRU)
 # torch's.
 _PLAIN = frozenset(
     (
-        *("cross_correlation", "matmul", "transpose", "reshape", "sum", "add", "sub"),
-        *("hadamard", "div", "sqrt", "max", "min", "relu", "sigmoid", "tanh", "scalar"),
+        *("cross_correlation", "reshape", "sum", "add", "sub", "hadamard", "div"),
+        *("sqrt", "max", "min", "relu", "sigmoid", "tanh", "scalar"),
         *("max_pool", "avg_pool"),
     )
 )
+_PRODUCT = _PLAIN | {"matmul", "transpose"}
 
 
 def compiled_parts(
@@ -60,7 +61,8 @@ def compiled_part(graph_module: fx.GraphModule, operator: Operator) -> Operator 
         length += 1
     if length < len(operator.nodes):
         operator = operator_of(graph_module, operator.nodes[:length])
-    return operator if _is_plain(operator.template) else None
+    allowed = _PRODUCT if type(first) is nn.Linear else _PLAIN
+    return operator if _opcodes(operator.template) <= allowed else None
 
 
 def _layers(graph_module: fx.GraphModule, operator: Operator) -> list[nn.Module]:
@@ -73,5 +75,5 @@ def _layers(graph_module: fx.GraphModule, operator: Operator) -> list[nn.Module]
     ]
 
 
-def _is_plain(template: Graph | None) -> bool:
-    return template is not None and {n.opcode for n in template.nodes} <= _PLAIN
+def _opcodes(template: Graph | None) -> set[str]:
+    return {node.opcode for node in template.nodes} if template else {""}

@@ -283,8 +283,7 @@ class Evaluator:
         """Inputs and outputs of every site for at most ``limit`` samples, and for
         fewer where they would take more than half of the memory allowed."""
         seen: dict[str, list[Tensor]] = {}
-        wanted = {name for op in self.operators for name in (op.nodes[0], op.output)}
-        recorder = _Recorder(self._suffix, wanted, seen)
+        recorder = _Recorder(self._suffix, self.operators, seen)
         samples = 0
         for inputs, _ in moved:
             with torch.no_grad():
@@ -303,19 +302,25 @@ class Evaluator:
 
 
 class _Recorder(fx.Interpreter):
-    """Keeps what goes into and comes out of some nodes."""
+    """Keeps what goes into and comes out of operators."""
 
     def __init__(
-        self, module: fx.GraphModule, wanted: set[str], seen: dict[str, list[Tensor]]
+        self,
+        module: fx.GraphModule,
+        operators: Sequence[Operator],
+        seen: dict[str, list[Tensor]],
     ) -> None:
         super().__init__(module)
-        self.wanted, self.seen = wanted, seen
+        self.calls = {op.nodes[0]: op.inputs[0] for op in operators}
+        self.results = {op.output for op in operators}
+        self.seen = seen
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        if n.name in self.wanted:
-            source = self.env[n.all_input_nodes[0]]
-            self.seen.setdefault(f"{n.name}:in", []).append(source)
+        if n.name in self.calls:
+            source = next(x for x in n.all_input_nodes if x.name == self.calls[n.name])
+            self.seen.setdefault(f"{n.name}:in", []).append(self.env[source])
+        if n.name in self.results:
             self.seen.setdefault(f"{n.name}:out", []).append(result)
         return result
 

@@ -56,3 +56,52 @@ def f(x: map[2, 3]) -> map[2, 3]:
     return v1"""
     opcodes = [kernel.anchor.opcode for kernel in partition(parse(text))]
     assert opcodes == ["scalar", "min"]
+
+
+IN_A_ROW = [
+    ("hadamard(x, c)", "add(v1, d)", "affine", {"scale": 3.0, "shift": -2.0}),
+    ("add(x, c)", "hadamard(v1, d)", "affine", {"scale": -2.0, "shift": -6.0}),
+    ("relu(x, slope=0.0)", 'min(v1, c, axis="")', "clip", {"low": 0.0, "high": 3.0}),
+    ('min(x, c, axis="")', 'max(v1, d, axis="")', "clip", {"low": -2.0, "high": 3.0}),
+    ('max(x, c, axis="")', 'min(v1, d, axis="")', "clip", {"low": -2.0, "high": -2.0}),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "opcode", "attributes"), IN_A_ROW)
+def test_two_in_a_row_are_one(
+    first: str, second: str, opcode: str, attributes: dict[str, float]
+) -> None:
+    text = f"""\
+def f(x: map[2, 3]) -> map[2, 3]:
+    c = scalar(value=3.0)
+    d = scalar(value=-2.0)
+    v1 = {first}
+    v2 = {second}
+    v3 = sigmoid(v2)
+    return v3"""
+    kernels = [k for k in partition(parse(text)) if k.anchor.opcode != "scalar"]
+    (kernel,) = kernels
+    assert [node.opcode for node in kernel.nodes] == [opcode, "sigmoid"]
+    assert kernel.anchor.attrs == attributes
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "result"),
+    [
+        ("relu(x, slope=0.01)", 'min(v1, c, axis="")', "v2"),
+        ("add(x, c)", 'min(v1, c, axis="")', "v2"),
+        ("add(x, c)", "hadamard(v1, c)", "add(v1, v2)"),
+    ],
+)
+def test_what_another_reads_or_is_no_line_stays(
+    first: str, second: str, result: str
+) -> None:
+    text = f"""\
+def f(x: map[2, 3]) -> map[2, 3]:
+    c = scalar(value=3.0)
+    v1 = {first}
+    v2 = {second}
+    v3 = {"relu(v2, slope=0.1)" if result == "v2" else result}
+    return v3"""
+    (kernel,) = partition(parse(text))
+    assert len(kernel.nodes) == 3
