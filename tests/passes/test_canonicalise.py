@@ -13,6 +13,7 @@ from gos_fx.ir.interpreter import evaluate
 from gos_fx.ir.parser import parse
 from gos_fx.ir.verifier import verify
 from gos_fx.passes.canonicalise import canonicalise
+from gos_fx.passes.canonicalise.rule import RULES
 
 SITE = {"N": 2, "C": 3}
 WEIGHTS = {"w": "w: weight[C]", "a": "a: weight[6, 6]"}
@@ -384,3 +385,9 @@ def test_a_feature_map_is_never_lost() -> None:
     found = verify(canonicalise(graph))
     assert [v.name for v in found.maps] == ["x", "c"]
     assert found.by_name["v0"].attr("states") == ("h", "c")
+
+
+def test_every_rule_says_what_it_does() -> None:
+    rules = {function for found in RULES.values() for function in found}
+    assert len(rules) >= 24
+    assert all("->" in (function.__doc__ or "") for function in rules)
