@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from instruction_cases import CASES, comparable, graph_of, operands
+from instruction_case import comparable, graph_of, operands
+from instruction_cases import CASES
 from torch import Tensor, nn
 
 import gos_fx.ir.opaque  # noqa: F401  (registers the custom operators)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from instruction_cases import CASES, FIVE, MAP, Case, every_case, graph_of, operands
+from instruction_case import FIVE, MAP, Case, graph_of, operands
+from instruction_cases import CASES, every_case
 from torch.utils.flop_counter import FlopCounterMode
 
 from gos_fx.ir.graph import Graph, Node

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from instruction_cases import CASES, Case, comparable, every_case, graph_of, operands
+from instruction_case import Case, comparable, graph_of, operands
+from instruction_cases import CASES, every_case
 from torch import Tensor
 
 import gos_fx.ir.opaque  # noqa: F401  (registers the custom operators)
