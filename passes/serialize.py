@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.passes.shape_prop import TensorMetadata
 
 from gos_fx.errors import DamagedRunDirectory, Unsupported
 
@@ -129,7 +130,29 @@ def _node_to_json(node: fx.Node) -> dict[str, Any]:
         "target": target,
         "args": _encode(node.args, node.name),
         "kwargs": _encode(dict(node.kwargs), node.name),
+        "tensors": _tensors_to_json(node.meta.get("tensor_meta")),
     }
+
+
+def _tensors_to_json(meta: Any) -> Any:
+    """Shape and type of what a node gives: by them operators are found again."""
+    if hasattr(meta, "shape"):
+        return {"shape": list(meta.shape), "dtype": str(meta.dtype)}
+    if isinstance(meta, tuple | list):
+        return [_tensors_to_json(item) for item in meta]
+    return None
+
+
+def _tensors_from_json(data: Any) -> Any:
+    if isinstance(data, list):
+        return tuple(_tensors_from_json(item) for item in data)
+    if data is None:
+        return None
+    dtype = getattr(torch, str(data["dtype"]).removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise DamagedRunDirectory(f"there is no type {data['dtype']!r}")
+    shape = torch.Size([int(size) for size in data["shape"]])
+    return TensorMetadata(shape, dtype, False, (), None, False, {})
 
 
 _OPERATIONS = frozenset(
@@ -163,7 +186,10 @@ def _node_from_json(
     args, kwargs = _decode(item["args"], nodes), _decode(item["kwargs"], nodes)
     if target is getattr and args[1] not in _ATTRIBUTES:
         raise DamagedRunDirectory(f"the attribute {args[1]!r} is not allowed")
-    return graph.create_node(op, target, args, kwargs, name=item["name"])
+    node = graph.create_node(op, target, args, kwargs, name=item["name"])
+    if (tensors := _tensors_from_json(item.get("tensors"))) is not None:
+        node.meta["tensor_meta"] = tensors
+    return node
 
 
 _NAMESPACES: dict[str, Any] = {
