@@ -30,8 +30,8 @@ class OnnxBuilder:
 
     def __init__(self, outer: OnnxBuilder | None = None) -> None:
         self.nodes: list[NodeProto] = []
-        self.scope = "" if outer is None else outer.scope
-        self.dtype = "float32" if outer is None else outer.dtype
+        self.scope: str = "" if outer is None else outer.scope
+        self.dtype: str = "float32" if outer is None else outer.dtype
         self.like = ""
         # A nested graph sees the names and constants of the one around it.
         self.initializers: dict[str, TensorProto] = outer.initializers if outer else {}

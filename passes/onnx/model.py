@@ -177,7 +177,7 @@ class _Network:
 
 def _type(node: fx.Node) -> Any:
     """Type of an FX node's tensor; None where it has none."""
-    meta = node.meta.get("tensor_meta")
+    meta: Any = node.meta.get("tensor_meta")
     if not hasattr(meta, "shape"):
         return None
     return Type("map", tuple(meta.shape), str(meta.dtype).removeprefix("torch."))
