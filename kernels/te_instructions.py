@@ -273,6 +273,10 @@ def padded(x: Tensor, padding: Padding, extent: tuple[int, int], fill: Any) -> T
         inside = tirx.all(i >= 0, i < h, j >= 0, j < w)
         return tirx.if_then_else(inside, x(b, o, i, j), fill)
 
+    starts, sizes = (top, left), (h, w)
+    if any(s >= e or -s >= n for s, e, n in zip(starts, extent, sizes)):
+        # Nothing is inside, and TVM finds no region to read.
+        return te.compute((n, c, *extent), lambda *_: fill, name="pad")
     whole = (
         padding[0] <= 0
         and padding[2] <= 0

@@ -158,6 +158,13 @@ def f(x: map[2, 5, 7, 6]) -> map[2, 5, 7, 6]:
     v4 = sum(v3, v0, v1, axis="")
     return v4
 """,
+    "taps outside of an image": """\
+def f(x: map[1, 6, 2, 4], w: weight[18, 1, 3, 1]) -> map[1, 18, 1, 2, 3]:
+    v0 = cross_correlation(x, w, stride=(1, 2), dilation=(1, 1), groups=6, \
+padding=(2, 2, 2, 0), \
+group_dilation=((1, 2), (2, 1), (1, 2), (2, 2), (2, 2), ((3, 1), 2)))
+    return v0
+""",
     "tile of what moves": """\
 def f(x: map[2, 3, 4, 5]) -> map[3, 5, 4, 2]:
     v0 = transpose(x, axes=(1, 3, 2, 0))
