@@ -33,7 +33,7 @@ def dtype_of(node: Any) -> str:
     Raises:
         Unsupported: as :func:`shape_of`.
     """
-    meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
+    meta: Any = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
     if not hasattr(meta, "shape"):
         raise Unsupported("it does not give exactly one tensor")
     if meta.dtype not in _DTYPES:

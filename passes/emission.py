@@ -64,7 +64,7 @@ def _marked(value: Any, symbolic: Any, bindings: Mapping[str, int]) -> Any:
         return value
     batch = bindings["N"]
     one, two = (
-        int(substitute(symbolic, {**bindings, "N": n}))  # type: ignore[call-overload]
+        int(substitute(symbolic, {**bindings, "N": n}))  # type: ignore[arg-type]
         for n in (batch + 1, batch + 2)
     )
     if two - one != one - value:
@@ -169,7 +169,7 @@ class Emitter(fx.Tracer):
             return tuple(self.size(item) for item in value)
         if not isinstance(value, BatchSize):
             return value
-        size = self.batch_size()
+        size: Any = self.batch_size()
         size = size if value.times == 1 else size * value.times
         return size + value.more if value.more else size
 

@@ -40,7 +40,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -158,6 +158,7 @@ Rule = Callable[[Lowering, nn.Module, str, Shape, Shape], str]
 AxesRule = Callable[[Lowering, nn.Module, Shape], str]
 WholeRule = Callable[[Lowering, nn.Module, Call], str | Sequence[str]]
 FunctionRule = Callable[..., str | Sequence[str]]
+_F = TypeVar("_F", bound=FunctionRule)
 _LOWERINGS: dict[type[nn.Module], Any] = {}
 _AXES: dict[type[nn.Module], AxesRule] = {}
 _ACTIVATIONS: set[type[nn.Module]] = set()
@@ -191,10 +192,10 @@ def lowering(
     return declare
 
 
-def function(*targets: Any) -> Callable[[FunctionRule], FunctionRule]:
+def function(*targets: Any) -> Callable[[_F], _F]:
     """Register the rule of functions, and of methods by name."""
 
-    def declare(rule: FunctionRule) -> FunctionRule:
+    def declare(rule: _F) -> _F:
         for target in targets:
             if target in _FUNCTIONS:
                 raise ValueError(f"{target} has two lowerings")

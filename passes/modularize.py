@@ -90,7 +90,7 @@ def _constant(node: fx.Node, graph_module: nn.Module) -> Any:
 
 
 def _holds_nodes(arguments: Any) -> bool:
-    found = []
+    found: list[fx.Node] = []
     fx.map_arg(arguments, found.append)
     return bool(found)
 

@@ -29,6 +29,7 @@ STRICT = (
     "instructions",
     "ir",
     "latency",
+    "lowered.py",
     "measuring.py",
     "options.py",
     "pipeline.py",

@@ -50,19 +50,19 @@ def transpose(state: Lowering, out: Dims, x: Any, dim0: int, dim1: int) -> str:
     axes = list(range(len(out)))
     a, b = axis_of(dim0, len(out)), axis_of(dim1, len(out))
     axes[a], axes[b] = axes[b], axes[a]
-    return permute(state, out, x, axes)  # type: ignore[return-value]
+    return permute(state, out, x, axes)
 
 
 @function(torch.t, "t")
 def matrix_transpose(state: Lowering, out: Dims, x: Any) -> str:
-    return x.name if len(out) < 2 else transpose(state, out, x, 0, 1)  # type: ignore
+    return value_of(state, x) if len(out) < 2 else transpose(state, out, x, 0, 1)
 
 
 @function(getattr)
 def attribute(state: Lowering, out: Dims, x: Any, name: str) -> str:
     if name not in ("T", "mT") or len(out) != 2:
         raise Unsupported(f"attribute {name}")
-    return transpose(state, out, x, 0, 1)  # type: ignore[return-value]
+    return transpose(state, out, x, 0, 1)
 
 
 @function("expand", "expand_as", torch.broadcast_to)

@@ -65,8 +65,7 @@ def _parts(item: slice) -> tuple[Any, Any, Any]:
 
 
 def _from_front(index: Dim, extent: Dim) -> Dim:
-    is_negative = isinstance(index, int) and index < 0
-    return extent - -index if is_negative else index
+    return extent - -index if isinstance(index, int) and index < 0 else index
 
 
 def _sliced(
