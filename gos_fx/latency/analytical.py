@@ -20,6 +20,7 @@ from gos_fx.ir.graph import Graph
 from gos_fx.ir.network import Network
 from gos_fx.kernels.layout import Layout
 from gos_fx.kernels.movement import MOVEMENT, settle
+from gos_fx.kernels.scan import hoist
 from gos_fx.latency.between import network_of, shape_of
 from gos_fx.latency.constants import Constants, constants_of
 from gos_fx.latency.model import Estimate, total
@@ -87,7 +88,7 @@ def costs_of(
         border: what goes in and comes out has its axes in logical order, else as
             between two kernels.
     """
-    network = decompose(network)
+    network = decompose(hoist(network))
     layouts: Mapping[str, Layout] = {}
     if border or any(node.opcode in MOVEMENT for node in network.nodes):
         network, layouts = settle(network, border=border)

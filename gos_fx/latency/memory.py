@@ -15,6 +15,7 @@ from gos_fx.ir.decompose import decompose
 from gos_fx.ir.fusion import ALIAS, SCHEDULE, VIEW, Kernel, partition
 from gos_fx.ir.network import Network
 from gos_fx.kernels.movement import settle
+from gos_fx.kernels.scan import hoist
 from gos_fx.latency.between import Imported, imported
 from gos_fx.latency.kernel_memory import (
     bytes_of,
@@ -79,7 +80,7 @@ class _Plan:
 
     def __init__(self, walk: Imported, machine: Machine) -> None:
         self._walk, self._machine = walk, machine
-        self._network, layouts = settle(decompose(walk.network), border=True)
+        self._network, layouts = settle(decompose(hoist(walk.network)), border=True)
         self._types = self._network.types
         self._scattered = scattered_values(layouts, self._types)
         self._roots = _roots(self._network)

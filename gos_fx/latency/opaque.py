@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 
+from gos_fx.instructions.recurrence import TIME
+from gos_fx.ir.decompose import decompose
 from gos_fx.ir.fusion import NO_CODE, Kernel, partition
-from gos_fx.ir.graph import Graph
 from gos_fx.ir.types import Type
 from gos_fx.kernels import tiles
+from gos_fx.kernels.movement import settle
+from gos_fx.kernels.scan import body_network
 from gos_fx.latency.constants import Constants
 from gos_fx.latency.flops import flops_of
 from gos_fx.latency.lines import lines_of
@@ -47,8 +50,8 @@ def scan_work(
     Lines of the second step are those of every later one: what the first brought into
     the cache is there, or is not.
     """
-    body: Graph = kernel.anchor.attr("body")
-    steps = int(kernel.anchor.type.parts[0].shape[1])  # type: ignore[call-overload]
+    body, _ = settle(decompose(body_network(kernel.anchor)), border=False)
+    steps = tiles.concrete(kernel.anchor.type.parts[0])[TIME]
     works = [
         of_kernel(inner, body.types)
         for inner in partition(body)

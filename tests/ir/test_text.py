@@ -184,7 +184,7 @@ def test_what_an_instruction_does_not_take(what: str) -> None:
 )
 def test_lengths_of_attributes(attributes: str) -> None:
     head = "x: map[1, 4, 8, 8]"
-    with pytest.raises(VerifyError, match="is not a dims|has not"):
+    with pytest.raises(VerifyError, match=r"is not a dims|has not"):
         parse(relu(f"v0 = max_pool(x, {attributes})", head, "map[1, 4, 8, 8]"))
 
 
