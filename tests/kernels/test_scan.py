@@ -119,7 +119,7 @@ def texts() -> dict[str, str]:
         "two layers, both directions": text_of(
             nn.LSTM(5, 8, 2, batch_first=True, bidirectional=True), 2, 4, given=True
         ),
-        "gru": text_of(nn.GRU(5, 20, batch_first=True, bias=False), 3, 4),
+        "gru, time first": text_of(nn.GRU(5, 20, bias=False), 3, 4),
         "tiled": tiled(text_of(nn.LSTM(5, 8, batch_first=True), 2, 3)),
         "plain": PLAIN,
         "exchange": EXCHANGE,
