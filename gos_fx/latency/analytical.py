@@ -204,9 +204,10 @@ class AnalyticalSource:
         }
         ours = frozenset(costs)
         calls = len(unknown)
+        owners_of = decompose(hoist(instructions)).owners
         made = costs_of(instructions, self.target, self.threads, border=True)
         for kernel, cost in made:
-            owner = instructions.owners.get(kernel.anchor.name, kernel.anchor.name)
+            owner = owners_of.get(kernel.anchor.name, kernel.anchor.name)
             costs.setdefault(owner, []).append(cost)
             calls += kernel.anchor.opcode not in NO_CODE
         each = {name: self._sum(found) for name, found in costs.items()}

@@ -1,16 +1,19 @@
-"""Costs of instructions that are one function of their own."""
+"""Costs of scans, which are one function each."""
 
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 import gos_fx.instructions  # noqa: F401  (fills the table of instructions)
 from gos_fx import targets
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.network import Network
 from gos_fx.ir.parser import parse
-from gos_fx.latency.analytical import costs_of, graph_latency
+from gos_fx.latency.analytical import AnalyticalSource, costs_of, graph_latency
 from gos_fx.latency.constants import constants_of
+from gos_fx.passes.trace import trace
 
 A53 = targets.get("arm_a53")
 RNN = """\
@@ -60,3 +63,19 @@ def test_weights_that_the_cache_does_not_hold_are_fetched_each_step() -> None:
     assert A53.emulation is not None
     dram = 16384 * A53.emulation.fit(1).line_s
     assert each > dram > 2 * fits
+
+
+def test_what_is_done_before_the_first_step_belongs_to_the_layer() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(64, 128, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            steps, _ = self.rnn(x)
+            return steps[:, -1]
+
+    traced = trace(Last().eval(), (torch.randn(1, 32, 64),))
+    found = AnalyticalSource(A53, 1).network(traced)
+    assert set(found.operators) == {"rnn"}
+    assert found.operators["rnn"].seconds > 0.97 * found.total.seconds
