@@ -1,9 +1,10 @@
 """Cross-correlations with uneven taps as what the code generator knows.
 
 Gaps between the taps of a filter that differ: the sum of correlations with one dilation
-each, on parts of the filter. A dilation for each run of groups: a correlation on the
-channels of each run, and the results side by side. The paddings put every tap where it
-was, so nothing is approximated, and only real taps are multiplied.
+each, on parts of the filter. A dilation for each run of groups: a correlation for each
+dilation, on the channels of its runs, and the results in their order again. The
+paddings put every tap where it was, so nothing is approximated, and only real taps are
+multiplied.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ from itertools import product
 from math import prod
 from typing import Any, TypeVar
 
-from gos_fx.ir.dilation import Dilation, Entry, run_paddings, tap_offsets
+from gos_fx.ir.dilation import Entry, run_paddings, tap_offsets
 from gos_fx.ir.fusion import SCHEDULE, aggregates_channels
 from gos_fx.ir.graph import Graph, Node
 from gos_fx.ir.network import Network
-from gos_fx.ir.types import Type
+from gos_fx.ir.types import AXES, Type
 
 Source = TypeVar("Source", Graph, Network)
-Padding = tuple[int, int, int, int]
 
 
 def decompose(source: Source) -> Source:
@@ -71,14 +71,12 @@ def _segments(entry: Entry, taps: int) -> list[_Segment]:
     return found
 
 
-def _merged(
-    runs: Sequence[Dilation], paddings: Sequence[Padding]
-) -> Iterator[tuple[Dilation, Padding, int, int]]:
-    """Neighbouring runs of one dilation: it, its padding, the first run, how many."""
+def _stretches(runs: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Neighbouring ones among some numbers in order: the first, and how many."""
     first = 0
     for i in range(1, len(runs) + 1):
-        if i == len(runs) or runs[i] != runs[first]:
-            yield runs[first], paddings[first], first, i - first
+        if i == len(runs) or runs[i] != runs[i - 1] + 1:
+            yield runs[first], i - first
             first = i
 
 
@@ -177,15 +175,25 @@ class _Parts:
         runs = self._runs
         kernel: Any = self._types[w].shape[2:]
         paddings = run_paddings(kernel, runs, attributes["padding"])
-        parts = []
-        for dilation, padding, first, count in _merged(runs, paddings):
+        parts = {}
+        for dilation, padding in dict.fromkeys(zip(runs, paddings, strict=True)):
+            mine = [run for run, other in enumerate(runs) if other == dilation]
             own = attributes | {"dilation": dilation, "padding": padding}
-            own["groups"] = groups * count // len(runs)
-            channels = self._share(x, 1, first, count)
-            filters = self._share(w, 0, first, count)
-            parts.append(self._sum_of_segments(channels, filters, own))
+            own["groups"] = groups * len(mine) // len(runs)
+            channels = self._shares(x, 1, list(_stretches(mine)), len(runs))
+            filters = self._shares(w, 0, list(_stretches(mine)), len(runs))
+            found = self._sum_of_segments(channels, filters, own)
+            # Where each stretch lies in what is computed together.
+            at = 0
+            for first, count in _stretches(mine):
+                parts[first] = found, (at, count), len(mine)
+                at += count
         if len(parts) > 1:
-            self._emit("concat", parts, self._last.type, axis="co")
+            pieces = [
+                self._shares(value, 1, [stretch], among)
+                for _, (value, stretch, among) in sorted(parts.items())
+            ]
+            self._emit("concat", pieces, self._last.type, axis="co")
         *before, final = self._nodes
         return [*before, replace(final, name=self._last.name)]
 
@@ -230,11 +238,20 @@ class _Parts:
             found = self._emit(schedule.opcode, (found,), kind, **schedule.attrs)
         return found
 
-    def _share(self, value: str, axis: int, first: int, count: int) -> str:
-        """What so many runs have of an axis."""
-        extent: Any = self._types[value].shape[axis]
-        size = extent // len(self._runs)
-        return self._slice(value, axis, first * size, count * size)
+    def _shares(
+        self, value: str, axis: int, stretches: Sequence[tuple[int, int]], runs: int
+    ) -> str:
+        """What some runs of so many have of an axis, side by side."""
+        before = self._types[value]
+        extent: Any = before.shape[axis]
+        size = extent // runs
+        parts = [self._slice(value, axis, i * size, n * size) for i, n in stretches]
+        if len(parts) == 1:
+            return parts[0]
+        count = sum(n for _, n in stretches) * size
+        shape = (*before.shape[:axis], count, *before.shape[axis + 1 :])
+        name = AXES[before.rank][axis]
+        return self._emit("concat", parts, replace(before, shape=shape), axis=name)
 
     def _slice(self, value: str, axis: int, start: int, size: int) -> str:
         before = self._types[value]

@@ -38,6 +38,7 @@ def opcodes(found: Graph | Network) -> list[str]:
     return [node.opcode for node in found.nodes]
 
 
+APART = f"{TWO}, group_dilation=((1, 2), (2, 1), (1, 2), (2, 1))"
 BODIES = {
     "sum": "",
     "mean": 'v1 = mean(v0, axis="ci"); v2 = add(v1, b); return v2',
@@ -51,8 +52,8 @@ BODIES = {
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize(
     ("attributes", "kernel", "per_group"),
-    [(COLUMNS, "3, 3", 4), (BOTH, "3, 4", 4), (RUNS, "3, 3", 1)],
-    ids=["columns", "both", "runs"],
+    [(COLUMNS, "3, 3", 4), (BOTH, "3, 4", 4), (RUNS, "3, 3", 1), (APART, "3, 3", 1)],
+    ids=["columns", "both", "runs", "apart"],
 )
 def test_values_stay(attributes: str, kernel: str, per_group: int, body: str) -> None:
     whole = graph(attributes, kernel, per_group, body)
@@ -95,11 +96,14 @@ def test_three_columns_are_two_correlations() -> None:
     ]
 
 
-def test_neighbouring_runs_of_one_dilation_are_one() -> None:
+def test_runs_of_one_dilation_are_one_correlation() -> None:
     parts = decompose(graph(RUNS, "3, 3", 1))
     found = [n for n in parts.nodes if n.opcode == "cross_correlation"]
-    assert [n.attr("groups") for n in found] == [1, 2, 1, 1]
+    assert [n.attr("groups") for n in found] == [1, 2, 1, 1]  # the last in two parts
     assert opcodes(parts)[-2:] == ["concat", "add"]
+    parts = decompose(graph(APART, "3, 3", 1))
+    found = [n for n in parts.nodes if n.opcode == "cross_correlation"]
+    assert [n.attr("groups") for n in found] == [2, 2]
 
 
 def test_equal_gaps_are_a_dilation() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gos_fx.evolve.mutations.table import Site, mutation
 from gos_fx.ir.fusion import aggregates_channels
 from gos_fx.ir.graph import Graph, Node
+from gos_fx.ir.loops import loops_of
 from gos_fx.ir.rewriter import Refusal, insert_after, replace_node
 
 # Sizes of the register tile worth trying: multiples of a vector along the channels,
@@ -26,12 +27,6 @@ def _anchors(graph: Graph) -> tuple[Node, ...]:
     return tuple(found)
 
 
-def _loops(node: Node, table: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    if node.type.rank == 4:
-        return table
-    return {loop: sizes for loop, sizes in table.items() if loop in ("co", "ci")}
-
-
 def _has(graph: Graph, value: str, opcode: str) -> bool:
     """Whether a schedule node of this kind stands on the value."""
     return any(
@@ -44,11 +39,13 @@ def _has(graph: Graph, value: str, opcode: str) -> bool:
 def _add_sites(
     graph: Graph, opcode: str, table: dict[str, tuple[int, ...]]
 ) -> tuple[Site, ...]:
+    loops = loops_of(graph)
     return tuple(
         Site(node.name, ((loop, size),))
         for node in _anchors(graph)
         if not _has(graph, node.name, opcode)
-        for loop, sizes in _loops(node, table).items()
+        for loop, sizes in table.items()
+        if loop in loops[node.name]
         for size in sizes
     )
 
@@ -56,11 +53,13 @@ def _add_sites(
 def _change_sites(
     graph: Graph, opcode: str, table: dict[str, tuple[int, ...]]
 ) -> tuple[Site, ...]:
+    loops = loops_of(graph)
     return tuple(
         Site(node.name, ((loop, size),))
         for node in graph.nodes
         if node.opcode == opcode
-        for loop, sizes in _loops(node, table).items()
+        for loop, sizes in table.items()
+        if loop in loops[node.name]
         for size in sizes
         if node.attrs.get(loop) != size
     )

@@ -86,7 +86,7 @@ def mutation(
                 return Refusal(error.what)
             if isinstance(child, Graph) and child.result != graph.result:
                 return Refusal(f"it gives {child.result}, not {graph.result}")
-            return child
+            return Refusal("it changes nothing") if child == graph else child
 
         MUTATIONS.register(name, Mutation(name, exact, find, edit, draws))
         return edit
