@@ -30,16 +30,20 @@ def shares(b: Builder, query: str, key: str, scale: str, mask: str | None) -> st
     return b.emit("softmax", scores, axis=AXES[rank][-1])
 
 
+# In the place of minus infinity, since weights are finite numbers: its share is 0 too.
+_UNSEEN = torch.finfo(torch.float32).min
+
+
 def causal(rows: int, columns: int) -> Tensor:
     """Added to scores: what a query must not see, because it comes later."""
-    return torch.full((rows, columns), float("-inf")).triu(1)
+    return torch.full((rows, columns), _UNSEEN).triu(1)
 
 
 def added(mask: Tensor) -> Tensor:
     """A mask that is added to scores; of one that says what is seen, its meaning."""
     if mask.dtype != torch.bool:
-        return mask
-    return torch.zeros(mask.shape).masked_fill(~mask, float("-inf"))
+        return mask.clamp(min=_UNSEEN)
+    return torch.zeros(mask.shape).masked_fill(~mask, _UNSEEN)
 
 
 @function(F.scaled_dot_product_attention)
@@ -194,4 +198,4 @@ class _Heads:
 
 def _inverted(mask: Tensor) -> Tensor:
     """A mask that is added; true are here, unlike elsewhere, what is not seen."""
-    return added(~mask) if mask.dtype == torch.bool else mask
+    return added(~mask if mask.dtype == torch.bool else mask)

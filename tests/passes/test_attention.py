@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+import gos_fx
 from gos_fx.passes.emit import emit_operator, replace_operators
 from gos_fx.passes.operators import Operator, find_operators
 from gos_fx.passes.sizes import note_sizes
@@ -57,7 +58,7 @@ def lowered(model: nn.Module, *inputs: Tensor) -> tuple[fx.GraphModule, Operator
     return traced, operator
 
 
-def check(model: nn.Module, *inputs: Tensor) -> Operator:
+def check(model: nn.Module, *inputs: Tensor) -> tuple[Operator, fx.GraphModule]:
     traced, operator = lowered(model, *inputs)
     assert operator.template is not None, operator.reason
     module = emit_operator(operator.template, operator.bindings, operator.weights)
@@ -65,7 +66,7 @@ def check(model: nn.Module, *inputs: Tensor) -> Operator:
     for a, b in zip(network(*inputs), model(*inputs), strict=True):
         assert a.shape == b.shape
         assert torch.allclose(a, b, rtol=0, atol=1e-5 * float(b.abs().max()))
-    return operator
+    return operator, network
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_to_others() -> None:
 def test_masks(kind: torch.dtype) -> None:
     mask = torch.full((5, 5), True).triu(1)
     if kind == torch.float32:
-        mask = torch.randn(5, 5)
+        mask = torch.randn(5, 5).masked_fill(mask, float("-inf"))
     layer = nn.MultiheadAttention(12, 3, batch_first=True)
     check(Attention(layer, (0, 1), attn_mask=mask), torch.randn(2, 5, 12))
 
@@ -103,7 +104,7 @@ def test_masks(kind: torch.dtype) -> None:
 def test_similar_layers_have_one_template() -> None:
     layers = [(nn.MultiheadAttention(12, 3), 5), (nn.MultiheadAttention(8, 4), 6)]
     templates = {
-        check(Attention(layer), torch.randn(n, 2, layer.embed_dim)).template
+        check(Attention(layer), torch.randn(n, 2, layer.embed_dim))[0].template
         for layer, n in layers
     }
     assert len(templates) == 1
@@ -120,6 +121,17 @@ def test_similar_layers_have_one_template() -> None:
 def test_refused(layer: nn.Module, shape: tuple[int, ...], reason: str) -> None:
     _, operator = lowered(Attention(layer), torch.zeros(shape))
     assert operator.template is None and reason in operator.reason
+
+
+@pytest.mark.parametrize("used", [(0,), (0, 1)])
+def test_compiled(used: tuple[int, ...]) -> None:
+    layer = nn.MultiheadAttention(16, 4)
+    model = Attention(layer, used, attn_mask=torch.full((5, 5), True).triu(1))
+    x = torch.randn(5, 2, 16)
+    network = check(model, x)[1]
+    compiled = gos_fx.compile(network, "host", example_inputs=(x,))
+    for a, b in zip(compiled(x), model(x), strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-5)
 
 
 class Product(nn.Module):
