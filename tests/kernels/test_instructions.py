@@ -125,6 +125,40 @@ def test_gather(make_package, tmp_path):
     np.testing.assert_array_equal(found.numpy(), expected.detach().numpy())
 
 
+class Apart(nn.Module):
+    """Operators that no network takes in: whole numbers, and a number alone."""
+
+    ROWS = """\
+def f(i: map[2, 7, int64], table: weight[5, 3]) -> (map[2, 7, 3], map[2, 7, 3]):
+    v0 = gather(table, i)
+    v1 = exp(v0)
+    v2 = bundle(v0, v1)
+    return v2
+"""
+    DET = """\
+def f(x: map[3, 3]) -> map[()]:
+    v0 = det(x)
+    return v0
+"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(5, 3))
+
+    def forward(self, i, x):
+        a, b = torch.ops.gos_fx.operator_bundle(self.ROWS, [i, self.table])
+        return torch.relu(a) + b, torch.ops.gos_fx.operator(self.DET, [x]) * x
+
+
+def test_operators_apart(make_package, tmp_path):
+    module = Apart().eval()
+    inputs = torch.randint(0, 5, (2, 7)), torch.randn(3, 3)
+    package = make_package(module, inputs, "host", tmp_path)
+    found = HostModule.from_package(package, 1)(*inputs)
+    for a, b in zip(module(*inputs), found, strict=True):
+        torch.testing.assert_close(torch.as_tensor(b), a.detach())
+
+
 def test_every_instruction_has_a_kernel():
     written = set(TE_INSTRUCTIONS) | set(ALGORITHMS) | set(NO_CODE) | {"scan"}
     assert not set(OPCODES) - written - set(SCHEDULE)
