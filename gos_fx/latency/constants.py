@@ -71,8 +71,6 @@ class Constants:
     reduce_lane: float = 8.75
     map_point: float = 1.446
     map_tap: float = 2.075
-    # Factorisations and the like, which are scalar code: each operation.
-    opaque_flop: float = 3.0
     # Parts of the last cache that other data may take before a line goes.
     cache_from: float = 0.8826
     cache_to: float = 1.099

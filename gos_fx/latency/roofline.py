@@ -129,7 +129,7 @@ def work_of_kernel(
             lambda inner, inside: work_of_kernel(inner, inside, machine, c),
         )
     if plan is None and not stream.is_stream(kernel):
-        return opaque.opaque_work(kernel, types, machine, c)
+        return opaque.opaque_work(kernel, types, machine)
     if plan is None:
         return stream.stream_work(kernel, types, machine, c)
     epilogue = epilogue_cycles(kernel, types, machine, c)
