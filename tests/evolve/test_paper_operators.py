@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import gos_fx.ir.opaque  # noqa: F401  (registers the custom operator)
 from gos_fx.evolve.mutations import MUTATIONS, Site
+from gos_fx.ir.decompose import decompose
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.interpreter import evaluate
 from gos_fx.ir.parser import parse
@@ -24,6 +25,7 @@ from gos_fx.kernels.build import build
 from gos_fx.kernels.emulator import run as emulate
 from gos_fx.kernels.host import HostModule
 from gos_fx.kernels.package import TensorSpec, save_package
+from gos_fx.latency.analytical import graph_latency
 from gos_fx.passes.operators import Operator, find_operators
 from gos_fx.passes.trace import trace
 from gos_fx.targets.target import get
@@ -241,6 +243,17 @@ def test_an_lstm_becomes_a_gru() -> None:
     assert scan.attr("states") == ("h",)
     expected, _ = gru(layer("gru")[0])(x)
     torch.testing.assert_close(value_of(original, graph, weights, x), expected)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_their_latency_is_foreseen(name: str) -> None:
+    original, graph, _, _ = edited(name)
+    concrete = graph.instantiate(original.bindings)
+    target = get("arm_a53")
+    found = graph_latency(concrete, target)
+    assert found.seconds > 0
+    # The model sees the kernels that the compiler makes.
+    assert graph_latency(decompose(concrete), target) == found
 
 
 class Edited(nn.Module):
