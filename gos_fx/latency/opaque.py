@@ -19,10 +19,10 @@ from gos_fx.latency.lines import lines_of
 from gos_fx.latency.work import FLOAT_BYTES, Loop, Stage, Sweep, Work
 from gos_fx.targets.target import Machine
 
-# Cycles of the A53 for each operation that a declaration counts, in scalar code: what the
-# emulator counts for matrices of 8 to 32 rows of normal numbers is within a factor of
-# 1.6. Iterations end sooner or later with other numbers; what is not listed was not
-# counted, and takes the middle of the others.
+# Cycles of the A53 for each operation that a declaration counts, in scalar code. What
+# the emulator counts for matrices of 8 to 32 rows is within a factor of 1.6. Iterations
+# end sooner or later with other numbers; what is not listed was not counted, and takes
+# the middle of the others.
 _CYCLES = {
     "cholesky": 5.9,
     "det": 4.6,
