@@ -33,6 +33,28 @@ def f(x: map[6], y: map[2, 3]) -> map[2, 3]:
     v1 = unroll(v0, ci=2)
     v2 = add(y, v1)
     return v2""",
+    "a weight out of a bundle with a map": """\
+def f(x: map[1, 7], *, k: constant[3, 7]) -> map[3, 7]:
+    v0 = tanh(x)
+    v1 = bundle(k, v0)
+    v2 = result(v1, index=0)
+    v3 = result(v1, index=1)
+    v4 = exp(v2)
+    v5 = add(v4, v3)
+    return v5""",
+    "maps by uneven gaps that are not summed": """\
+def f(x: map[1, 5, 1, 2], *, w: weight[15, 1, 2, 3]) -> map[1, 15, 1, 2]:
+    v0 = cross_correlation(x, w, stride=(2, 1), dilation=((1,), (3, 1)), groups=5, \
+padding=(1, 0, 2, 2))
+    v1 = max(v0, axis="ci")
+    return v1""",
+    "maps of runs of groups": """\
+def f(x: map[1, 6, 2, 4], *, k: constant[18, 1, 3, 1]) -> map[1, 108]:
+    v0 = cross_correlation(x, k, stride=(1, 2), dilation=(1, 1), groups=6, \
+padding=(2, 2, 2, 0), group_dilation=((1, 2), (2, 1), (1, 2), (2, 2), (2, 2), \
+((3, 1), 2)))
+    v1 = reshape(v0, shape=(1, 108))
+    return v1""",
     "a tile on what only moves": """\
 def f(x: map[1, 5, 3, 5], y: map[1, 5]) -> map[1, 80]:
     v0 = tanh(x)

@@ -78,7 +78,7 @@ def run(pool: Executor, counts: dict[str, int], *, first: int, batch: int) -> Re
             report.checked[machine] += len(part)
             report.failures += findings
             done = f"{report.checked[machine]} of {len(taken)} in {machine}"
-            print(f"{done}, {len(report.failures)} failed", file=sys.stderr)
+            print(done, *findings, sep="\n", file=sys.stderr)
     return report
 
 

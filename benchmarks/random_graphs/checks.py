@@ -36,6 +36,9 @@ class Finding:
     reason: str
     text: str
 
+    def __str__(self) -> str:
+        return f"seed {self.seed}: {self.reason}"
+
 
 class Broken(Exception):
     """What does not hold."""

@@ -51,7 +51,7 @@ class Report:
             ("left out", self.excluded),
             ("failed", self.failures),
         ):
-            lines += [f"{title}: seed {f.seed}: {f.reason}" for f in findings]
+            lines += [f"{title}: {finding}" for finding in findings]
         return "\n".join(lines)
 
 

@@ -109,8 +109,13 @@ class _Partition:
         }
         nodes = [node for node in graph.nodes if node.opcode not in SCHEDULE]
         self.order = {node.name: i for i, node in enumerate(nodes)}
-        # Weights first, so that every map's kernel finds them there.
-        self.nodes = sorted(nodes, key=lambda node: node.type.role == "map")
+        # Weights first, so that every map's kernel finds them there; not those that
+        # were put together with maps.
+        moving = {name for name, type in graph.types.items() if type.role == "map"}
+        for node in graph.nodes:
+            if not moving.isdisjoint(node.operands):
+                moving.add(node.name)
+        self.nodes = sorted(nodes, key=lambda node: node.name in moving)
         self.users: dict[str, list[Node]] = {name: [] for name in graph.types}
         for node in nodes:
             for name in {self.resolve(operand) for operand in node.operands}:
