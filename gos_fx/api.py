@@ -178,6 +178,14 @@ def optimize(
             where="only",
             do=f"there are {', '.join(optimization.names[:8])}, ...",
         )
+    if only is not None and all(optimization.untried.values()):
+        name, reason = next(iter(optimization.untried.items()))
+        raise BadOption(
+            f"{name} cannot be replaced: {reason}",
+            where="only",
+            do="name operators that compute one feature map from one; "
+            "gos_fx.lower shows their graphs",
+        )
     if directory is not None:  # refuse before the search what could not be saved after
         network_to_json(optimization.original)
     result = optimization.run()

@@ -76,7 +76,9 @@ class Optimization:
         self.first_score = self.score = task.score(model)
         self.tried = {op.name for op in self._operators() if not wanted(op)}
         self.names = tuple(op.name for op in self._operators())
-        self.untried = [name for name in self.names if name not in self.tried]
+        self.untried = {
+            op.name: op.refusal for op in self._operators() if op.name not in self.tried
+        }
         self.replacements: list[Replacement] = []
         self.history: list[dict[str, Any]] = []
         self.logbook: list[dict[str, Any]] = []

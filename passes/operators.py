@@ -69,15 +69,19 @@ class Operator:
         )
 
     @property
-    def is_plain(self) -> bool:
-        """It computes one feature map from one: what a search can replace."""
+    def refusal(self) -> str:
+        """Why a search cannot replace it; empty for one that computes one feature map
+        from one."""
         graph = self.template
-        return (
-            graph is not None
-            and bool(graph.nodes)
-            and [value.type.dtype for value in graph.maps] == ["float32"]
-            and not graph.result.is_bundle
-        )
+        if graph is None:
+            return self.reason or "it has no instruction graph"
+        if len(graph.maps) != 1:
+            return f"it takes {len(graph.maps)} feature maps"
+        if graph.result.is_bundle:
+            return f"it gives {len(graph.result.parts)} feature maps"
+        if graph.maps[0].type.dtype != "float32":
+            return f"it takes {graph.maps[0].type}"
+        return "" if graph.nodes else "it computes nothing"
 
     @property
     def output(self) -> str:

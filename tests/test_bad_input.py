@@ -290,6 +290,39 @@ def test_options_without_sense(options: dict[str, object], culprit: str) -> None
         )
 
 
+class Tokens(torch.nn.Module):
+    """Operators that a search cannot take: of indices, of several maps, of none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.rest = torch.nn.Embedding(9, 4), torch.nn.Dropout()
+        self.cell, self.head = torch.nn.GRU(4, 4), torch.nn.Bilinear(4, 4, 2)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        steps, last = self.cell(self.rest(self.words(tokens)))
+        return self.head(steps[-1:], last)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("words", r"it takes map\[N, T, int64\]"),
+        ("rest", "it computes nothing"),
+        ("cell", "it gives 2 feature maps"),
+        ("head", "Bilinear has no lowering"),
+    ],
+)
+def test_an_operator_that_cannot_be_replaced(name: str, reason: str) -> None:
+    with pytest.raises(errors.BadOption, match=f"{name} cannot be replaced: {reason}"):
+        gos_fx.optimize(
+            Tokens().eval(),
+            "arm_a53",
+            example_inputs=torch.zeros(2, 3, dtype=torch.int64),
+            only=name,
+            latency_source="analytical",
+        )
+
+
 def test_batches_that_the_model_does_not_take() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).eval()
     data = [(torch.zeros(2, 5, 8, 8), torch.zeros(2))]

@@ -26,7 +26,7 @@ def select(
     Empty when nothing is left.
     """
     rows = {row.name: row for row in profile.rows}
-    candidates = [op for op in operators if op.is_plain and op.name not in tried]
+    candidates = [op for op in operators if not op.refusal and op.name not in tried]
     ranked = _by_parameters if not deployable else _by_latency
     order = ranked([rows[op.name] for op in candidates])
     by_name = {op.name: op for op in candidates}
