@@ -14,7 +14,13 @@ from torch.nn import functional as F
 from gos_fx.errors import VerifyError
 from gos_fx.instructions.convolution_onnx import conv_form
 from gos_fx.ir.attribute import Attribute
-from gos_fx.ir.dilation import Dilation, reaches, run_paddings, tap_offsets
+from gos_fx.ir.dilation import (
+    Dilation,
+    reaches,
+    run_paddings,
+    stretches,
+    tap_offsets,
+)
 from gos_fx.ir.dim import Dim, product
 from gos_fx.ir.opcode import Operand, instruction, windowed_extent
 from gos_fx.ir.types import Type
@@ -102,18 +108,30 @@ def _by_run(
         w, steps = _uniform(w, dilation)
         return compute(x, w, stride, padding, steps, groups)
     count = len(group_dilation)
-    inputs = torch.arange(x.shape[1], device=x.device).view(count, -1)
-    outputs = torch.arange(w.shape[0], device=x.device).view(count, -1)
     paddings = run_paddings((w.shape[2], w.shape[3]), group_dilation, padding)
-    parts, places = [], []
-    for pair, pads in dict.fromkeys(zip(group_dilation, paddings, strict=True)):
-        mine = [run for run, other in enumerate(group_dilation) if other == pair]
-        places.append(outputs[mine].flatten())
-        filters, steps = _uniform(w[places[-1]], pair)
-        taken = x[:, inputs[mine].flatten()]
-        share = groups * len(mine) // count
-        parts.append(compute(taken, filters, stride, pads, steps, share))
-    return torch.cat(parts, 1)[:, torch.cat(places).argsort()]
+    parts: dict[int, Tensor] = {}
+    for pair, mine in stretches(group_dilation).items():
+        taken = _shares(x, 1, mine, count)
+        filters, steps = _uniform(_shares(w, 0, mine, count), pair)
+        runs = sum(n for _, n in mine)
+        share, pads = groups * runs // count, paddings[mine[0][0]]
+        y = compute(taken, filters, stride, pads, steps, share)
+        at = 0
+        for first, n in mine:
+            parts[first] = _shares(y, 1, [(at, n)], runs)
+            at += n
+    return torch.cat([parts[first] for first in sorted(parts)], 1)
+
+
+def _shares(
+    value: Tensor, axis: int, stretches: Sequence[tuple[int, int]], runs: int
+) -> Tensor:
+    """What some runs of so many have of an axis, side by side."""
+    size = value.shape[axis] // runs
+    if stretches == [(0, runs)]:
+        return value
+    parts = [value.narrow(axis, first * size, n * size) for first, n in stretches]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
 
 
 def _convolved(

@@ -15,7 +15,7 @@ from itertools import product
 from math import prod
 from typing import Any, TypeVar
 
-from gos_fx.ir.dilation import Entry, run_paddings, tap_offsets
+from gos_fx.ir.dilation import Entry, run_paddings, stretches, tap_offsets
 from gos_fx.ir.fusion import SCHEDULE, aggregates_channels
 from gos_fx.ir.graph import Graph, Node
 from gos_fx.ir.network import Network
@@ -69,15 +69,6 @@ def _segments(entry: Entry, taps: int) -> list[_Segment]:
         found.append(_Segment(first, size, max(step, 1), offsets[first], after))
         first = last + 1
     return found
-
-
-def _stretches(runs: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Neighbouring ones among some numbers in order: the first, and how many."""
-    first = 0
-    for i in range(1, len(runs) + 1):
-        if i == len(runs) or runs[i] != runs[i - 1] + 1:
-            yield runs[first], i - first
-            first = i
 
 
 class _Decomposition:
@@ -176,18 +167,18 @@ class _Parts:
         kernel: Any = self._types[w].shape[2:]
         paddings = run_paddings(kernel, runs, attributes["padding"])
         parts = {}
-        for dilation, padding in dict.fromkeys(zip(runs, paddings, strict=True)):
-            mine = [run for run, other in enumerate(runs) if other == dilation]
-            own = attributes | {"dilation": dilation, "padding": padding}
-            own["groups"] = groups * len(mine) // len(runs)
-            channels = self._shares(x, 1, list(_stretches(mine)), len(runs))
-            filters = self._shares(w, 0, list(_stretches(mine)), len(runs))
+        for dilation, mine in stretches(runs).items():
+            count = sum(n for _, n in mine)
+            own = attributes | {"dilation": dilation}
+            own["padding"] = paddings[mine[0][0]]
+            own["groups"] = groups * count // len(runs)
+            channels = self._shares(x, 1, mine, len(runs))
+            filters = self._shares(w, 0, mine, len(runs))
             found = self._sum_of_segments(channels, filters, own)
-            # Where each stretch lies in what is computed together.
-            at = 0
-            for first, count in _stretches(mine):
-                parts[first] = found, (at, count), len(mine)
-                at += count
+            at = 0  # where each stretch lies in what is computed together
+            for first, n in mine:
+                parts[first] = found, (at, n), count
+                at += n
         if len(parts) > 1:
             pieces = [
                 self._shares(value, 1, [stretch], among)

@@ -95,6 +95,20 @@ def run_paddings(
     ]
 
 
+def stretches(
+    runs: Sequence[Dilation],
+) -> dict[Dilation, list[tuple[int, int]]]:
+    """Neighbouring runs of each dilation: the first, and how many."""
+    found: dict[Dilation, list[tuple[int, int]]] = {}
+    for run, dilation in enumerate(runs):
+        mine = found.setdefault(dilation, [])
+        if mine and sum(mine[-1]) == run:
+            mine[-1] = mine[-1][0], mine[-1][1] + 1
+        else:
+            mine.append((run, 1))
+    return found
+
+
 def _spare(kernel: Sequence[int], runs: Sequence[Dilation]) -> list[tuple[int, int]]:
     """Rows and columns that the largest window has more than each run's own."""
     own: list[Any] = [[reach(pair[i], kernel[i]) for i in (0, 1)] for pair in runs]
