@@ -25,7 +25,7 @@ from gos_fx.ir.verifier import Bounds
 BOUNDS = Bounds(nodes=20, edges=25)
 MOST_EXTENT = 9
 MOST_ELEMENTS = 2000
-_LARGEST = 1e3
+_SMALLEST, _LARGEST = 1e-4, 1e3
 # Noise behind each instruction, and how far it may move a result, as parts of scales.
 _NOISE, _MOVED = 1e-6, 1e-5
 _MOST_MAPS = 3
@@ -150,8 +150,11 @@ class Draw:
             raise AssertionError(f"{type} has shape {list(value.shape)}")
         if not torch.isfinite(value).all():
             raise Dropped("not finite")
-        if value.numel() and float(value.abs().max()) > _LARGEST:
+        largest = float(value.abs().max())
+        if largest > _LARGEST:
             raise Dropped("too large")
+        if 0.0 < largest < _SMALLEST:
+            raise Dropped("too small")
         if float((value - noisy).abs().max()) > _MOVED * _scale(value):
             raise Dropped("ill-conditioned")
 
@@ -220,4 +223,4 @@ class Draw:
 
 
 def _scale(value: Tensor) -> float:
-    return max(float(value.abs().max()), 1e-3) if value.numel() else 1.0
+    return float(value.abs().max()) or 1.0

@@ -115,9 +115,13 @@ def _run(
         _check_size(node)
     operands = [environment[name] for name in node.operands]
     like = environment[_floating(graph)]
-    if operands and all(isinstance(operand, float) for operand in operands):
-        operands = [torch.tensor(o, dtype=torch.float64) for o in operands]
-    return compute(node, operands, like)
+    numbers = bool(operands) and all(isinstance(x, float) for x in operands)
+    if not numbers or node.type.is_bundle:
+        return compute(node, operands, like)
+    operands = [torch.tensor(o, dtype=torch.float64) for o in operands]
+    found = compute(node, operands, like)
+    # Of numbers comes a number: a tensor would take part in the choice of a dtype.
+    return found.item() if isinstance(found, Tensor) and not found.dim() else found
 
 
 def _floating(graph: Graph) -> str:
