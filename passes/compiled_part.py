@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from gos_fx.ir.graph import Graph
 from gos_fx.passes.operators import Operator, operator_of
-from gos_fx.passes.source import source_of
+from gos_fx.passes.source import SOURCE
 
 _HEADS = (
     *(nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh),
@@ -22,7 +22,7 @@ _FOLLOWERS = (
     *(nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.ReLU6),
     *(nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Identity, nn.Dropout, nn.Dropout2d),
 )
-_RECURRENT = (nn.LSTM, nn.GRU)
+_RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 # A setting of a layer that needs others (borders that mirror, uneven windows) is
 # torch's.
 _PLAIN = frozenset(
@@ -50,7 +50,7 @@ def compiled_part(graph_module: fx.GraphModule, operator: Operator) -> Operator 
     if operator.template is None or not operator.modules:
         return None
     first, *rest = _layers(graph_module, operator)
-    if not operator.own or type(first) in _RECURRENT or source_of(first) is not None:
+    if not operator.own or type(first) in _RECURRENT or hasattr(first, SOURCE):
         return operator
     if type(first) not in _HEADS:
         return None

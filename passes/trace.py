@@ -80,13 +80,16 @@ def _repeats(model: nn.Module, inputs: ExampleInputs, output: Any) -> bool:
 
 
 def _plain(graph: fx.Graph) -> fx.Graph:
-    """A copy that pickles without this module: no tracer class, and no annotations
-    that are still strings."""
+    """A copy that pickles without this module: no tracer class, no annotations that
+    are still strings, and no tests of arguments that were fixed: with one of those,
+    unpickling leaves fx unable to trace anything."""
     plain = fx.Graph()
     plain.output(plain.graph_copy(graph, {}))
-    for node in plain.nodes:
+    for node in reversed(plain.nodes):
         if isinstance(node.type, str):
             node.type = None
+        if getattr(node.target, "__name__", "") == "_assert_is_none":
+            plain.erase_node(node)
     return plain
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import pickle
 from typing import Any
 
 import pytest
@@ -191,3 +192,19 @@ def test_a_module_with_weights_keeps_its_one_name() -> None:
         *("conv", "act", "conv", "act_2", "act_1"),
     ]
     assert len(list(traced.parameters())) == 2
+
+
+class Optional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor, more: Tensor | None = None) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y if more is None else y + more
+
+
+def test_a_pickled_trace_leaves_tracing_as_it_is() -> None:
+    model, x = Optional().eval(), torch.randn(2, 3)
+    again = pickle.loads(pickle.dumps(trace(model, (x,))))
+    assert torch.equal(again(x), trace(model, (x,))(x))
