@@ -10,6 +10,7 @@ from gos_fx.errors import VerifyError
 from gos_fx.ir.dim import symbol
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.parser import parse
+from gos_fx.ir.rewriter import Editor, insert_after
 from gos_fx.ir.types import Type
 from gos_fx.ir.verifier import Bounds, check_bounds, count, verify
 
@@ -134,3 +135,42 @@ def test_bounds() -> None:
     check_bounds(chain(24), Bounds(), original=chain(24))
     with pytest.raises(VerifyError, match="25 instructions, at most 24"):
         check_bounds(chain(25), Bounds(), original=chain(24))
+
+
+def test_the_body_of_a_scan_has_the_bounds_to_itself() -> None:
+    steps = "\n".join(
+        ["        v0 = add(x, h)"]
+        + [f"        v{i} = tanh(v{i - 1})" for i in range(1, 4)]
+    )
+    graph = parse(
+        f"""\
+def f(x: map[N, T, C], s: map[N, C]) -> map[N, T, C]:
+    def cell(x: map[N, C], h: map[N, C]) -> map[N, C]:
+{steps}
+        return v3
+    v0 = relu(x)
+    v1 = scan(v0, s, body=cell, states=("h",))
+    v2 = result(v1, index=0)
+    v3 = relu(v2)
+    return v3"""
+    )
+    assert count(graph) == (2, 1)
+    check_bounds(graph, Bounds(nodes=4, edges=3))
+    with pytest.raises(VerifyError, match="4 instructions, at most 3") as caught:
+        check_bounds(graph, Bounds(nodes=3, edges=3))
+    assert caught.value.where == "cell"
+    check_bounds(graph, Bounds(nodes=3, edges=3), original=graph)
+
+
+def test_edits_leave_schedule_nodes_the_loops_that_there_are(conv: Graph) -> None:
+    text = conv.text.replace(
+        "v2 = add(v1, b)", "t = unroll(v1, ci=2, wo=4)\n    v2 = add(t, b)"
+    )
+    graph = verify(parse(text))
+
+    def shares(b: Editor, v: tuple[str, ...]) -> str:
+        return b.emit("softmax", *v, axis="co")
+
+    found = verify(insert_after(graph, "v1", shares))
+    (node,) = (n for n in found.nodes if n.opcode == "unroll")
+    assert node.attrs == {"wo": 4}
