@@ -193,7 +193,8 @@ def lowering(
 
 
 def function(*targets: Any) -> Callable[[_F], _F]:
-    """Register the rule of functions, and of methods by name."""
+    """Register the rule of functions, and by name of methods and (``package.module.f``)
+    of functions that are not imported here."""
 
     def declare(rule: _F) -> _F:
         for target in targets:
@@ -220,7 +221,8 @@ def is_activation(module: nn.Module) -> bool:
 
 def function_rule(target: Any) -> FunctionRule | None:
     """The rule of a function, or of a method by name."""
-    return _FUNCTIONS.get(target)
+    name = f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', '')}"
+    return _FUNCTIONS.get(target, _FUNCTIONS.get(name))
 
 
 @dataclass(frozen=True)

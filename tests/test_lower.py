@@ -32,6 +32,7 @@ NETWORKS = {
     "mobilenet_v3_large": SMALL,
     "inception_v3": (2, 3, 80, 80),
     "shufflenet_v2_x0_5": SMALL,
+    "efficientnet_b0": (2, 3, 32, 32),
 }
 
 

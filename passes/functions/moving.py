@@ -34,6 +34,16 @@ def same(state: Lowering, out: Dims, x: Any, **_: Any) -> str:
     return value_of(state, x)
 
 
+@function("torchvision.ops.stochastic_depth.stochastic_depth")
+def stochastic_depth(
+    state: Lowering, out: Dims, x: Any, p: float, mode: str, training: bool = True
+) -> str:
+    """Nothing in eval mode."""
+    if training:
+        raise Unsupported("stochastic depth in training mode")
+    return value_of(state, x)
+
+
 @function(torch.permute, "permute")
 def permute(state: Lowering, out: Dims, x: Any, *dims: Any) -> str:
     axes = dims[0] if isinstance(dims[0], list | tuple) else dims
