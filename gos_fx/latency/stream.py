@@ -195,8 +195,8 @@ class _Stream:
             cycles = results * (c.row + self._row(extent, step) + fold + after)
             parts = results
         else:
-            stays = [i for i in range(of.rank) if i != at]
             left = self.kernel.anchor.type
+            stays = [i for i in range(of.rank) if i != at or left.rank == of.rank]
             beside = stays[inside(left).order[-1]]
             if beside != last:
                 step += c.gather * lanes
@@ -262,12 +262,12 @@ class _Stream:
         for loop, factor in kernel.unroll:
             if loop in trips:
                 parts //= _width(trips[loop], factor)
-        size, inner = tile[names[-1]], prod(tile.values())
-        blocks = prod(trips.values())
+        inner, blocks = prod(tile.values()), prod(trips.values())
+        size, last = (tile[names[-1]], extents[names[-1]]) if names else (1, 1)
         if inner == 1 and each < c.exp:  # LLVM makes vectors of the outer loops
             vector = c.stream_load * len(kernel.inputs) + c.stream_store + each
             return Loop(self._row(blocks, vector), parts)
-        if size > MAX_VECTOR or extents[names[-1]] % size or size == 1:
+        if size > MAX_VECTOR or last % size or size == 1:
             body = inner * c.scalar * each
         else:
             moved = c.stream_load * len(kernel.inputs) + c.stream_store
