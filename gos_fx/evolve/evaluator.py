@@ -23,7 +23,8 @@ from gos_fx.evolve.task import Batch, Score, Task
 from gos_fx.evolve.training import FineTuning, LocalFit, fine_tune, fit_locally
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.projection import project
-from gos_fx.ir.verifier import Bounds, check_bounds, verify
+from gos_fx.ir.replacement import check_replacement
+from gos_fx.ir.verifier import Bounds
 from gos_fx.passes.emit import emit_operator, replace_operators
 from gos_fx.passes.operators import Operator
 from gos_fx.passes.source import SOURCE
@@ -108,8 +109,7 @@ class Evaluator:
     def screen(self, graph: Graph) -> Evaluation:
         """The tests that cost nothing: form, bounds, fit to the sites, roofline."""
         try:
-            verify(graph)
-            check_bounds(graph, self.bounds, self.original)
+            check_replacement(graph, self.original, self.bounds)
             if graph.result != self.original.result:
                 return Evaluation(f"it gives {graph.result}")
             found = self.costs.of(graph)
