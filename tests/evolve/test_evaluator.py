@@ -105,11 +105,11 @@ def test_refusals_name_the_reason(make_evaluator: Make) -> None:
     for _ in range(18):
         longer = edited(longer, "insert_instruction", 0)
     assert evaluator.evaluate(longer).reason == "22 instructions, at most 20"
-    nine = parse(
-        original.text.replace("groups=1", "groups=3").replace(
-            "C_out, C_in,", "C_out, C_in // 3,"
-        )
+    other = original.text.replace("groups=1", "groups=3").replace(
+        "C_out, C_in,", "C_out, C_in // 3,"
     )
+    assert "the original's weight[" in evaluator.evaluate(parse(other)).reason
+    nine = parse(other.replace("K_w],", "K_w] = blocks(w, groups=3),"))
     assert "3 groups do not divide the channels" in evaluator.evaluate(nine).reason
     pooled = original.text.splitlines()
     pooled = [
@@ -121,7 +121,7 @@ def test_refusals_name_the_reason(make_evaluator: Make) -> None:
         "H_out, W_out]:", "ceildiv(H_out, 2), ceildiv(W_out, 2)]:"
     )
     assert evaluator.evaluate(parse("\n".join(pooled))).reason.startswith(
-        "it gives map["
+        "the output has C_out"
     )
 
 
