@@ -10,13 +10,16 @@ from math import ceil, prod
 
 import numpy as np
 
-from gos_fx.ir.fusion import Kernel
+from gos_fx.ir.decompose import decompose
+from gos_fx.ir.fusion import Kernel, partition
 from gos_fx.ir.types import Type, axis_index
 from gos_fx.kernels import tiles
 from gos_fx.kernels.layout import inside
+from gos_fx.kernels.movement import settle
+from gos_fx.kernels.scan import SCAN, body_network
 from gos_fx.kernels.window_tiles import WindowPlan
 from gos_fx.kernels.winograd_tiles import WinogradPlan
-from gos_fx.latency.planning import DenseForm, Planned
+from gos_fx.latency.planning import DenseForm, Planned, planned
 from gos_fx.latency.work import FLOAT_BYTES
 from gos_fx.targets.target import Machine
 
@@ -68,11 +71,27 @@ def scratch_bytes(
     Args:
         machine: with as many cores as threads.
     """
+    if kernel.anchor.opcode == SCAN:
+        return _scan(kernel, machine)
     if isinstance(plan, WinogradPlan):
         return _winograd(plan, machine.cores)
     if isinstance(plan, DenseForm):
         return _dense(plan, machine.cores)
     return _stages(kernel, types) if plan is None else 0
+
+
+def _scan(kernel: Kernel, machine: Machine) -> int:
+    """States and steps, and what the kernels of the body leave and need."""
+    body, _ = settle(decompose(body_network(kernel.anchor)), border=False)
+    types = body.types
+    lasting = [value.type for value in body.inputs if value.type.role == "map"]
+    own = 0
+    for inner in partition(body):
+        if inner.anchor.opcode != "result":
+            lasting += inner.nodes[-1].type.values
+            plan = planned(inner, types, machine)
+            own += scratch_bytes(inner, types, plan, machine)
+    return own + sum(_heap(bytes_of(of)) for of in lasting)
 
 
 def _heap(size: int) -> int:

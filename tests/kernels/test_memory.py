@@ -232,3 +232,21 @@ define dllexport i32 @__tvm_ffi_add(ptr noalias %args) {
 def test_workspaces_of_a_listing() -> None:
     assert workspaces(LISTING, 1) == {"conv": 3500, "add": 0}
     assert workspaces(LISTING, 4) == {"conv": 5000, "add": 0}
+
+
+def test_the_estimate_knows_what_a_scan_keeps() -> None:
+    class Sequence(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.LSTM(40, 64, 2, batch_first=True, bidirectional=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(x)[0]
+            return y
+
+    model, x = Sequence().eval(), torch.zeros(4, 12, 40)
+    traced = prepare(model, (x,))
+    found = foreseen_memory(traced, find_operators(traced), get("host"), 1)
+    stated = gos_fx.compile(model, "host", example_inputs=x, threads=1).package.manifest
+    assert found.scratch == stated["memory"]["workspace_bytes"] > 0
+    assert found.peak == pytest.approx(stated["memory"]["peak_bytes"], rel=0.05)
