@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from gos_fx.errors import Unsupported
 from gos_fx.ir.builder import Builder
@@ -44,8 +44,9 @@ class Found:
 
 
 def is_fixed(node: fx.Node) -> bool:
-    """Whether nothing but attributes of the network and sizes leads to a value."""
-    return node.op != "placeholder" and all(
+    """Whether nothing but attributes of the network, sizes and functions of them leads
+    to a value."""
+    return node.op not in ("placeholder", "call_module") and all(
         is_fixed(source) or "number" in source.meta for source in node.all_input_nodes
     )
 
@@ -119,6 +120,8 @@ class _Call:
 
     def _value(self, node: fx.Node) -> Any:
         if is_fixed(node):
+            if function_rule(node.target) is None:
+                return self._constant(node)
             name = self._apply(node)
             return Value(name, self.state.builder.types[name].shape)
         shape, dtype = shape_of(node), dtype_of(node)
@@ -131,3 +134,23 @@ class _Call:
                 self.state.bindings[str(BATCH)] = (known - more) // times
         self.state.builder.input(name, Type("map", sizes, dtype))
         return Value(name, sizes, dtype)
+
+    def _constant(self, node: fx.Node) -> Any:
+        """What a call that has no rule gives, where that is the same for each batch and
+        nothing of it trains."""
+
+        def known(source: fx.Node) -> Any:
+            value = self._argument(source)
+            is_number = "number" in source.meta and value == source.meta["number"]
+            if is_number or (isinstance(value, Tensor) and not _trains(value)):
+                return value
+            raise Unsupported(f"{name_of(node)} has no lowering")
+
+        args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), known)
+        if isinstance(node.target, str):
+            return getattr(args[0], node.target)(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)
+
+
+def _trains(value: Tensor) -> bool:
+    return isinstance(value, nn.Parameter)

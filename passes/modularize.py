@@ -80,7 +80,9 @@ def layer_of(
 
 
 def _constant(node: fx.Node, graph_module: nn.Module) -> Any:
-    """The tensor of an attribute; any other node stays what it is."""
+    """The tensor of an attribute, or a size; any other node stays what it is."""
+    if "number" in node.meta:
+        return node.meta["number"]
     if node.op != "get_attr":
         return node
     value: Any = graph_module

@@ -89,6 +89,11 @@ FUNCTIONS: dict[str, tuple[Function, tuple[int, ...]]] = {
     "pooling": (lambda x: F.max_pool2d(F.avg_pool2d(x, 3, 1, 1), 2), IMAGE),
     "dropout": (lambda x: F.dropout(x, 0.5, training=False) + 1, ROW),
     "interpolation": (lambda x: F.interpolate(x, scale_factor=2.0), IMAGE),
+    "interpolation to a map's size": (
+        lambda x: F.interpolate(F.avg_pool2d(x, 2), size=x.shape[-2:], mode="nearest"),
+        IMAGE,
+    ),
+    "a constant": (lambda x: x + torch.arange(x.shape[-1], dtype=x.dtype), TOKENS),
     "padding": (lambda x: F.pad(x, (1, 2, 0, 1)), IMAGE),
 }
 
@@ -169,6 +174,7 @@ def test_parameters_are_weights_of_what_reads_them() -> None:
     ("function", "shape", "reason"),
     [
         (lambda x: x.cumsum(1), ROW, "cumsum has no lowering"),
+        (lambda x: x + torch.arange(x.size(0))[:, None], ROW, "arange has no lowering"),
         (lambda x: x.abs() ** 2.5, ROW, "the power 2.5"),
         (lambda x: x.chunk(2)[0], ROW, "parts of the batch"),
         (lambda x: x[::2], ROW, "every 2 of N"),
