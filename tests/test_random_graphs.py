@@ -38,6 +38,12 @@ def f(x: map[2, 8]) -> map[()]:
     v4 = result(v2, index=1)
     v5 = sum(v3, v4, v0, axis="")
     return v5""",
+    "indices that are constants": """\
+def f(x: map[1, 2], *, w: weight[8, 1], i8_1: constant[2, int64]) -> map[1, 2]:
+    v0 = gather(w, i8_1)
+    v1 = reshape(v0, shape=(1, 2))
+    v2 = add(x, v1)
+    return v2""",
     "zeros beside indices": """\
 def f(i4_0: map[2, 3, int64], *, w: weight[4, 5]) -> map[2, 3, 5]:
     v0 = gather(w, i4_0)

@@ -50,7 +50,7 @@ class Builder:
 
     def map(self, expression: Any, shape: Sequence[int]) -> Value:
         """A feature map that comes from outside."""
-        return self._input(expression, tuple(shape), "map")
+        return self._input(expression, Type("map", tuple(shape)))
 
     def value(self, operand: Operand, role: str = "constant") -> Value:
         """A value as it is, or a constant as an input."""
@@ -58,7 +58,9 @@ class Builder:
             return operand
         found = self._constants.get(id(operand))
         if found is None:  # ``bound`` keeps the tensor, so that its id stays its own
-            found = self._input(operand, tuple(operand.shape), role)
+            dtype = str(operand.dtype).removeprefix("torch.")
+            of = Type(role, tuple(operand.shape), dtype)
+            found = self._input(operand, of)
             self._constants[id(operand)] = found
         return found
 
@@ -133,12 +135,12 @@ class Builder:
             self._owners[name] = self.owner
         return Value(name, _sizes(of))
 
-    def _input(self, bound: Any, shape: tuple[int, ...], role: str) -> Value:
-        prefix = "x" if role == "map" else "w"
+    def _input(self, bound: Any, of: Type) -> Value:
+        prefix = "x" if of.role == "map" else "w"
         name = f"{prefix}{len(self._inputs)}"
-        self._inputs[name] = Input(name, Type(role, shape))
+        self._inputs[name] = Input(name, of)
         self.bound[name] = bound
-        return Value(name, shape)
+        return Value(name, _sizes(of))
 
     def _type(self, name: str) -> Type:
         found = self._nodes.get(name) or self._inputs[name]
