@@ -112,6 +112,26 @@ def matrices(x: map[2, 5, 3, 3], h0: map[2, 3, 3]) -> map[2, 5, 3, 3]:
 """
 
 
+# A scan in a scan; rows of three axes.
+NESTED = """\
+def nested(x: map[2, 3, 5, 4], h0: map[2, 4], *, w: weight[4, 4]) -> map[2, 3, 4]:
+    def row(x: map[2, 5, 4], h: map[2, 4], *, w: weight[4, 4]) -> map[2, 4]:
+        def cell(x: map[2, 4], h: map[2, 4], *, w: weight[4, 4]) -> map[2, 4]:
+            v0 = matmul(h, w)
+            v1 = add(v0, x)
+            v2 = tanh(v1)
+            return v2
+        v0 = scan(x, h, w, body=cell, states=("h",))
+        v1 = result(v0, index=0)
+        v2 = slice(v1, axis=1, start=4, size=1, step=1)
+        v3 = reshape(v2, shape=(2, 4))
+        return v3
+    v0 = scan(x, h0, w, body=row, states=("h",))
+    v1 = result(v0, index=0)
+    return v1
+"""
+
+
 def texts() -> dict[str, str]:
     torch.manual_seed(0)
     return {
@@ -125,6 +145,7 @@ def texts() -> dict[str, str]:
         "exchange": EXCHANGE,
         "images": IMAGES,
         "matrices": MATRICES,
+        "nested": NESTED,
     }
 
 
