@@ -74,6 +74,8 @@ def check_inputs(graph: Graph, original: Graph) -> None:
     if [_typed(v) for v in graph.maps] != [_typed(v) for v in original.maps]:
         raise VerifyError("its feature maps are not the original's", graph.name)
     weights = {v.name: v.type for v in original.weights if v.init is None}
+    inits = [v.init for v in original.weights if v.init is not None]
+    readable = {*weights}.union(*(init.originals for init in inits))
     for value in graph.weights:
         where = f"{graph.name}, {value.name}"
         if value.init is None:
@@ -83,11 +85,10 @@ def check_inputs(graph: Graph, original: Graph) -> None:
             if known != value.type:
                 raise VerifyError(f"it is {value.type}, the original's {known}", where)
             continue
-        for name in sorted(value.init.originals):
-            if name not in weights:
-                raise VerifyError(
-                    f"{value.init} reads {name}, which the original lacks", where
-                )
+        for name in sorted(value.init.originals - readable):
+            raise VerifyError(
+                f"{value.init} reads {name}, which the original lacks", where
+            )
 
 
 def _typed(value: Input) -> tuple[str, Type]:

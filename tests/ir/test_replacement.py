@@ -112,3 +112,17 @@ def test_bounds_hold_too(original: Graph) -> None:
         "v2 = tanh(v1)\n    v3 = tanh(v2)\n    return v3",
     )
     assert refused(text, original) == "4 instructions, at most 3 (f)"
+
+
+def test_weights_that_were_already_new(original: Graph) -> None:
+    """What was found before is the original of the next round."""
+    found = parse(
+        ORIGINAL.replace("w: weight[C]", "w1: weight[C] = ones(size=C)").replace(
+            "(x, w)", "(x, w1)"
+        )
+    )
+    text = found.text.replace("ones(size=C)", "centre(u, height=1, width=1)")
+    assert check_replacement(found, found, Bounds()) is found
+    with pytest.raises(VerifyError, match="reads u, which the original lacks"):
+        check_replacement(parse(text), found, Bounds())
+    assert check_replacement(parse(text), parse(text), Bounds())
