@@ -6,14 +6,19 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import onnxruntime
 import pytest
+import torch
 
 from benchmarks.random_graphs.checks import check, check_graph
-from benchmarks.random_graphs.compiled import check_compiled
+from benchmarks.random_graphs.compiled import check_compiled, disagreements
 from benchmarks.random_graphs.generator import DRAWN, random_graph
+from benchmarks.random_graphs.values import inputs_of
+from gos_fx.errors import Unsupported
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.parser import parse
 from gos_fx.ir.verifier import Bounds, check_bounds, verify
+from gos_fx.passes.onnx.graph import graph_to_onnx
 
 IN_TORCH, ON_HOST, UNDER_QEMU = 500, 40, 5
 # Of every hundred graphs.
@@ -111,6 +116,26 @@ def test_compiled_for_arm() -> None:
     if shutil.which("qemu-aarch64") is None:
         pytest.skip("qemu-aarch64 is not installed (Debian: qemu-user)")
     assert check_compiled(share(0, UNDER_QEMU), "arm") == []
+
+
+def test_as_onnx() -> None:
+    """What ONNX has operators for, in another runtime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    agreed = 0
+    for seed, graph in share(0, 150).items():
+        inputs = inputs_of(graph)
+        weights = {v.name: inputs[v.name] for v in graph.weights}
+        try:
+            model = graph_to_onnx(graph.without_schedule(), weights)
+        except Unsupported:
+            continue
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        given = {x.name: inputs[x.name].numpy() for x in session.get_inputs()}
+        found = [torch.from_numpy(y) for y in session.run(None, given)]
+        assert disagreements(graph, found) <= 1.0, f"seed {seed}\n{graph}"
+        agreed += 1
+    assert agreed > 50
 
 
 @pytest.mark.parametrize("what", FOUND)

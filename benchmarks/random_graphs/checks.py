@@ -20,9 +20,12 @@ from gos_fx.ir.parser import parse
 from gos_fx.ir.plain import graph_from_json, graph_to_json
 from gos_fx.ir.verifier import verify
 from gos_fx.passes.canonicalise import canonicalise
+from gos_fx.passes.emit import emit_operator
 
 # Rewrites are exact up to rounding in double precision, as a part of the scale.
 _REWRITTEN = 1e-9
+# Emitted code may add in another order.
+_EMITTED = 1e-5
 # Single precision may be off by so many tolerances before a graph counts as
 # ill-conditioned: no other order of operations could be expected to agree.
 _CONDITION = 10
@@ -63,7 +66,9 @@ def check_graph(graph: Graph) -> str:
     """
     check_text(graph)
     check_canonical(graph)
-    return ill_conditioned(graph)
+    reason = ill_conditioned(graph)
+    check_emitted(graph)
+    return reason
 
 
 def check_text(graph: Graph) -> None:
@@ -97,6 +102,19 @@ def check_canonical(graph: Graph) -> None:
     for x, y in zip(before, after, strict=True):
         if not bool(((x - y).abs() <= _REWRITTEN * scale(x)).all()):
             raise Broken(f"the canonical form has another value:\n{found.text}")
+
+
+def check_emitted(graph: Graph) -> None:
+    """Its code in torch computes what its instructions do, operation by operation."""
+    inputs = inputs_of(graph)
+    module = emit_operator(graph, {}, {v.name: inputs[v.name] for v in graph.weights})
+    with torch.no_grad():
+        found = module(*(inputs[v.name] for v in graph.maps))
+    parts = found if isinstance(found, tuple) else (found,)
+    for x, y in zip(outputs(graph, inputs), parts, strict=True):
+        same = (x.shape, x.dtype) == (y.shape, y.dtype)
+        if not (same and bool(((x - y).abs() <= _EMITTED * scale(x)).all())):
+            raise Broken("the emitted code has another value")
 
 
 def ill_conditioned(graph: Graph) -> str:
