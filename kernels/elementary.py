@@ -12,6 +12,8 @@ from typing import Any
 
 from tvm import tirx
 
+from gos_fx.kernels.extremes import maximum, minimum
+
 _LOG2_E = 1.44269504088896341
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 # e^x is a normal number between these.
@@ -81,7 +83,7 @@ def exp(x: Any) -> Any:
     """e^x = 2^n e^r with n = round(x / ln 2); infinite where float32 ends."""
 
     def whole(x: Any) -> Any:
-        inside = tirx.max(tirx.min(x, _const(_LARGEST)), _const(_SMALLEST))
+        inside = maximum(_const(_SMALLEST), minimum(_const(_LARGEST), x))
         return once(inside, lambda inside: split(x, inside))
 
     def split(x: Any, inside: Any) -> Any:
@@ -119,12 +121,11 @@ def erf(x: Any) -> Any:
 def _rational(
     x: Any, saturates: float, odd: tuple[float, ...], even: tuple[float, ...]
 ) -> Any:
-    limit = _const(saturates)
-
     def of(inside: Any) -> Any:
         return once(
             inside * inside,
             lambda s: inside * _polynomial(odd, s) / _polynomial(even, s),
         )
 
-    return once(tirx.max(tirx.min(x, limit), -limit), of)
+    above = minimum(_const(saturates), x)
+    return once(maximum(_const(-saturates), above), of)

@@ -16,7 +16,7 @@ from tvm import te, tirx
 from tvm.te import Tensor
 
 from gos_fx.ir.types import axis_index, channel_axis
-from gos_fx.kernels import elementary
+from gos_fx.kernels import elementary, extremes
 
 TE_INSTRUCTIONS: dict[str, Callable[..., Tensor]] = {}
 Padding = tuple[int, int, int, int]
@@ -112,8 +112,8 @@ def tanh(x: Tensor, *, name: str) -> Tensor:
 def relu(x: Tensor, *, slope: float, name: str) -> Tensor:
     low = const(slope, x)
     if slope == 0.0:
-        return pointwise(name, lambda v: tirx.max(v, low), x)
-    return pointwise(name, lambda v: tirx.max(v * low, v), x)
+        return pointwise(name, lambda v: extremes.maximum(low, v), x)
+    return pointwise(name, lambda v: extremes.larger(v * low, v), x)
 
 
 @instruction
@@ -121,7 +121,7 @@ def softmax(x: Tensor, *, axis: str, name: str) -> Tensor:
     shape = shape_of(x)
     at = axis_index(axis, len(shape))
     power = for_dtype(x, elementary.exp, tirx.exp)
-    largest = along(x, at, te.max, "largest")
+    largest = along(x, at, extremes.largest_number, "largest")
     shifted = te.compute(
         shape,
         lambda *i: power(x(*i) - largest(*i[:at], *i[at + 1 :])),
@@ -179,12 +179,12 @@ def mean(*values: Tensor, axis: str, keep: bool = False, name: str) -> Tensor:
 
 @instruction
 def max_(*values: Tensor, axis: str, keep: bool = False, name: str) -> Tensor:
-    return _aggregate(values, axis, keep, name, te.max, tirx.max)
+    return _aggregate(values, axis, keep, name, extremes.largest, extremes.maximum)
 
 
 @instruction
 def min_(*values: Tensor, axis: str, keep: bool = False, name: str) -> Tensor:
-    return _aggregate(values, axis, keep, name, te.min, tirx.min)
+    return _aggregate(values, axis, keep, name, extremes.smallest, extremes.minimum)
 
 
 @instruction
@@ -368,7 +368,8 @@ def max_pool(
     padding: Padding,
     name: str,
 ) -> Tensor:
-    return _pool(x, kernel, stride, padding, te.max, te.min_value(x.dtype), name)
+    low = te.min_value(x.dtype)
+    return _pool(x, kernel, stride, padding, extremes.largest_number, low, name)
 
 
 def window_average(

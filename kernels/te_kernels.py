@@ -12,7 +12,7 @@ from typing import Any
 from tvm import te, tirx
 from tvm.te import Tensor
 
-from gos_fx.kernels import elementary
+from gos_fx.kernels import elementary, extremes
 from gos_fx.kernels.te_instructions import (
     TE_INSTRUCTIONS,
     along,
@@ -40,8 +40,10 @@ def clip(x: Tensor, *, low: float, high: float, name: str) -> Tensor:
 
     def element(value: Any) -> Any:
         if low != float("-inf"):
-            value = tirx.max(value, const(low, x))
-        return value if high == float("inf") else tirx.min(value, const(high, x))
+            value = extremes.maximum(const(low, x), value)
+        if high == float("inf"):
+            return value
+        return extremes.minimum(const(high, x), value)
 
     return pointwise(name, element, x)
 
@@ -61,7 +63,7 @@ def affine(x: Tensor, *, scale: float, shift: float, name: str) -> Tensor:
 @_kernel_opcode
 def absolute(x: Tensor, *, name: str) -> Tensor:
     """|x|"""
-    return pointwise(name, lambda v: tirx.max(v, -v), x)
+    return pointwise(name, lambda v: extremes.larger(v, -v), x)
 
 
 @_kernel_opcode

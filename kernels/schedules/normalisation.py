@@ -11,6 +11,7 @@ from tvm.tirx import Bind, BufferLoad, BufferStore
 
 from gos_fx.ir.graph import Node
 from gos_fx.kernels import elementary
+from gos_fx.kernels.extremes import larger
 from gos_fx.kernels.schedules.element import Element
 from gos_fx.kernels.schedules.loops import const, over
 from gos_fx.kernels.schedules.sums import Sums
@@ -52,7 +53,7 @@ def softmax(rows: Rows, index: list[Any], sums: Sums) -> list[Any]:
         return [rows.put(at, BufferLoad(out, at) * share)]
 
     return [
-        *sums.over(rows.extent, tirx.max, float("-inf"), x),
+        *sums.over(rows.extent, larger, float("-inf"), x),
         Bind(largest, sums.at(const(0))),
         *sums.over(rows.extent, operator.add, 0.0, kept, also=power),
         Bind(share, tirx.const(1.0, "float32") / sums.at(const(0))),

@@ -18,6 +18,7 @@ from tvm.tirx import BufferStore, ForKind
 
 from gos_fx.ir.graph import Node
 from gos_fx.ir.types import axis_index
+from gos_fx.kernels import extremes
 from gos_fx.kernels.layout import Seen
 from gos_fx.kernels.schedule_rule import Job, Operands, Scheduled
 from gos_fx.kernels.schedules.element import Element, element_of
@@ -36,8 +37,8 @@ from gos_fx.kernels.tiles import concrete, lanes
 _COMBINE: dict[str, Combine] = {
     "sum": operator.add,
     "mean": operator.add,
-    "max": tirx.max,
-    "min": tirx.min,
+    "max": extremes.maximum,
+    "min": extremes.minimum,
 }
 _ROWS = ("softmax", "layer_norm")
 

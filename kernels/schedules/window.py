@@ -12,6 +12,7 @@ from typing import Any
 from tvm import te, tirx
 
 from gos_fx.ir.types import AXES
+from gos_fx.kernels.extremes import larger
 from gos_fx.kernels.schedule_rule import (
     Job,
     Operands,
@@ -85,7 +86,7 @@ def _window(job: Job, plan: WindowPlan, element: Element, packed: Any) -> Window
         place=target.stored,
         start=tirx.min_value(dtype) if is_max else tirx.const(0, dtype),
         sums=not is_max,
-        combine=tirx.max if is_max else lambda a, b: a + b,
+        combine=larger if is_max else lambda a, b: a + b,
         result=result,
     )
 
