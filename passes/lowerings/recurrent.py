@@ -102,7 +102,7 @@ class _Weights:
         own declarations of the weights."""
 
         def append(value: str, of: str, gate: str) -> str:
-            shape = (c_in if of == "i" else symbol("C_out"), symbol("C_out"))
+            shape = (c_in if of == "i" else self.width("h"), symbol("C_out"))
             w = self._weight(b, "w", of, gate, shape)
             product = b.emit("matmul", value, w)
             if not self.module.bias:
@@ -112,6 +112,19 @@ class _Weights:
 
         return append
 
+    def width(self, state: str) -> Dim:
+        """Channels of a state: C_p of an ``h`` that is projected, else C_out."""
+        is_projected = state == "h" and getattr(self.module, "proj_size", 0)
+        return symbol("C_p" if is_projected else "C_out")
+
+    def projection(self, b: Builder, h: str) -> str:
+        """h W_hr, for layers that project what they give."""
+        if not getattr(self.module, "proj_size", 0):
+            return h
+        rows: Tensor = getattr(self.module, f"weight_hr{self.suffix}")
+        shape = (symbol("C_out"), symbol("C_p"))
+        return b.emit("matmul", h, self._declared(b, "w_hr", shape, rows))
+
     def _weight(
         self, b: Builder, kind: str, of: str, gate: str, shape: tuple[Dim, ...]
     ) -> str:
@@ -119,7 +132,11 @@ class _Weights:
         value: Tensor = getattr(self.module, f"{whole}_{of}h{self.suffix}")
         gates = self.kind.gates
         rows = value.chunk(len(gates))[gates.index(gate)]
-        name = f"{kind}_{of}{gate}"
+        return self._declared(b, f"{kind}_{of}{gate}", shape, rows)
+
+    def _declared(
+        self, b: Builder, name: str, shape: tuple[Dim, ...], rows: Tensor
+    ) -> str:
         label = name + self.suffix.removeprefix("_l0")
         found = self.state.weight(label, shape, rows.t() if rows.dim() > 1 else rows)
         self.names[name] = found
@@ -158,10 +175,8 @@ def layers(state: Lowering, module: nn.RNNBase, call: Call) -> list[str]:
     """All layers and directions, one scan each.
 
     Raises:
-        Unsupported: a projection, sequences without a batch or packed ones.
+        Unsupported: sequences without a batch or packed ones.
     """
-    if module.proj_size:
-        raise Unsupported("an LSTM with a projection")
     if not isinstance(call["input"], Value) or len(call["input"].shape) != 3:
         raise Unsupported("a recurrent layer on other than one tensor with a batch")
     return _Layers(state, module, _kind_of(module), call).results()
@@ -191,10 +206,16 @@ class _Layers:
         if not first:
             x = b.emit("transpose", x, axes=(1, 0, 2))
         self.state.bind("C_in C_out", (module.input_size, module.hidden_size))
+        if module.proj_size:
+            self.state.bind("C_p", (module.proj_size,))
         initial = _initial(self.kind, self.call["hx"])
         directions = 2 if module.bidirectional else 1
-        axes = f"{module.num_layers * directions} N C_out"
-        given = [v if v is None else self.state.map(v, axes) for v in initial]
+        count = module.num_layers * directions
+        widths = [self._weights().width(name) for name in self.kind.states]
+        given = [
+            v if v is None else self.state.map(v, f"{count} N {width}")
+            for v, width in zip(initial, widths, strict=True)
+        ]
         last: list[list[str]] = [[] for _ in self.kind.states]
         for layer in range(module.num_layers):
             sequences = []
@@ -202,7 +223,10 @@ class _Layers:
             for reverse in range(directions):
                 index = layer * directions + reverse
                 suffix = f"_l{layer}{'_reverse' if reverse else ''}"
-                states = [self._first(value, index) for value in given]
+                states = [
+                    self._first(value, index, width)
+                    for value, width in zip(given, widths, strict=True)
+                ]
                 scanned = self._scan(x, states, suffix, bool(reverse))
                 if is_read:
                     sequences.append(b.emit("result", scanned, index=0))
@@ -215,9 +239,12 @@ class _Layers:
         found = [x] if x else []
         return found + [_joined(b, values, "n") for values in last if values]
 
-    def _first(self, given: str | None, index: int) -> str:
+    def _weights(self, suffix: str = "") -> _Weights:
+        return _Weights(self.state, self.module, self.kind, suffix)
+
+    def _first(self, given: str | None, index: int, width: Dim) -> str:
         """The first state of one layer and direction."""
-        b, shape = self.state.builder, (symbol("N"), symbol("C_out"))
+        b, shape = self.state.builder, (symbol("N"), width)
         if given is None:
             return b.emit("zeros", shape=shape)
         if b.types[given].shape[0] != 1:
@@ -229,10 +256,13 @@ class _Layers:
         n, _, c_in = b.types[x].shape
         body = Builder("cell")
         step = body.input("x", Type("map", (n, c_in)))
-        state = Type("map", (n, symbol("C_out")))
-        names = [body.input(name, state) for name in kind.states]
-        weights = _Weights(self.state, self.module, kind, suffix)
-        following = kind.step(body, weights.linear(body, c_in), step, names)
+        weights = self._weights(suffix)
+        names = [
+            body.input(name, Type("map", (n, weights.width(name))))
+            for name in kind.states
+        ]
+        h, *others = kind.step(body, weights.linear(body, c_in), step, names)
+        following = [weights.projection(body, h), *others]
         several = len(following) > 1
         result = body.emit("bundle", *following) if several else following[0]
         attributes: dict[str, Any] = {

@@ -86,6 +86,26 @@ def test_layers(kind: Any, first: bool, bias: bool, both: bool) -> None:
     check(Outputs(layer, used), x, *given)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize(("first", "bias", "both"), SETTINGS)
+def test_projections(first: bool, bias: bool, both: bool) -> None:
+    """Outputs and hidden states of three channels, cell states of seven."""
+    more = {"batch_first": first, "bias": bias, "bidirectional": both}
+    layer = nn.LSTM(5, 7, 2, proj_size=3, **more)
+    x = torch.randn(3, 4, 5)
+    states = (4 if both else 2, 3 if first else 4)
+    check(Outputs(layer, (0, 1, 2)), x)
+    check(
+        Outputs(layer, (0, 1, 2)), x, torch.randn(*states, 3), torch.randn(*states, 7)
+    )
+    _, operator = lowered(Outputs(layer, (0,)), x)
+    assert operator.template is not None
+    assert parse(operator.template.text) == operator.template
+    assert sum(w.numel() for w in operator.weights.values()) == sum(
+        p.numel() for p in layer.parameters()
+    )
+
+
 @pytest.mark.parametrize("used", [(0,), (1,), (2,), (2, 0)])
 def test_only_what_is_used(used: tuple[int, ...]) -> None:
     model = Outputs(nn.LSTM(3, 4, batch_first=True), used)
@@ -180,7 +200,6 @@ def test_double_precision() -> None:
 @pytest.mark.parametrize(
     ("layer", "x", "reason"),
     [
-        (nn.LSTM(3, 4, proj_size=2), torch.zeros(5, 2, 3), "projection"),
         (nn.LSTM(3, 4), torch.zeros(5, 3), "one tensor with a batch"),
     ],
 )
