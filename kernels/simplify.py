@@ -89,10 +89,12 @@ class _Rewriting:
             source = before.operands[0]
             of = self._types[source]
             alone = len(self._readers(name)) == 1 and name not in self._network.outputs
-            if not alone or of.rank not in _ROWS or of.role != "map":
+            # What reads nothing else has no vector that must go with the channels.
+            ranks = _ROWS if len(node.operands) > 1 else (*_ROWS, 4)
+            if not alone or of.rank not in ranks or of.role != "map":
                 continue
             home = self._nodes.get(source)
-            if home is None or not (home.opcode == "matmul" or is_elementwise(home)):
+            if home is None or not _takes_more(home):
                 continue
             operands = [self._like(other, node, of) for other in node.operands]
             if all(operand is not None for operand in operands):
@@ -129,6 +131,11 @@ class _Rewriting:
         self._append(Node(shaped, "reshape", (name,), attributes, role))
         self._owners[shaped] = self._owners.get(node.name, node.name)
         return shaped
+
+
+def _takes_more(node: Node) -> bool:
+    """Whether element-wise instructions behind a node become part of its kernel."""
+    return node.opcode in ("matmul", "sum") or is_elementwise(node)
 
 
 def _plain(node: Node, types: dict[str, Type]) -> Node:

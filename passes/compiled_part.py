@@ -14,6 +14,7 @@ from gos_fx.passes.operators import Operator, operator_of
 from gos_fx.passes.source import SOURCE
 
 _HEADS = (
+    *(nn.Conv1d, nn.ConvTranspose1d, nn.ConvTranspose2d),
     *(nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten),
 )
@@ -33,6 +34,13 @@ _PLAIN = frozenset(
     )
 )
 _PRODUCT = _PLAIN | {"matmul", "transpose"}
+_SPREAD = _PLAIN | {"pad"}
+_ALLOWED = {
+    nn.Linear: _PRODUCT,
+    nn.AdaptiveAvgPool2d: _PRODUCT,
+    nn.ConvTranspose1d: _SPREAD,
+    nn.ConvTranspose2d: _SPREAD,
+}
 
 
 def compiled_parts(
@@ -61,7 +69,7 @@ def compiled_part(graph_module: fx.GraphModule, operator: Operator) -> Operator 
         length += 1
     if length < len(operator.nodes):
         operator = operator_of(graph_module, operator.nodes[:length])
-    allowed = _PRODUCT if type(first) is nn.Linear else _PLAIN
+    allowed = _ALLOWED.get(type(first), _PLAIN)
     return operator if _opcodes(operator.template) <= allowed else None
 
 

@@ -19,13 +19,16 @@ from gos_fx.ir.dilation import Entry, run_paddings, stretches, tap_offsets
 from gos_fx.ir.fusion import SCHEDULE, aggregates_channels
 from gos_fx.ir.graph import Graph, Node
 from gos_fx.ir.network import Network
+from gos_fx.ir.phases import join_phases
 from gos_fx.ir.types import AXES, Type
 
 Source = TypeVar("Source", Graph, Network)
 
 
 def decompose(source: Source) -> Source:
-    """A concrete graph or network of the same values, but with no uneven taps in it."""
+    """A concrete graph or network of the same values, but with no uneven taps in it,
+    nor with zeros between the elements of what is correlated."""
+    source = join_phases(source)
     if not any(_is_uneven(node) for node in source.nodes):
         return source
     work = _Decomposition(source)

@@ -53,6 +53,23 @@ def test_an_activation_goes_with_the_convolution(
     assert list(found) == ["0"] and found["0"][-1] == last
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "found"),
+    [
+        (nn.Conv1d(5, 4, 3), TOKENS, "relu"),
+        (nn.ConvTranspose1d(5, 4, 3, 2), TOKENS, "relu"),
+        (nn.ConvTranspose2d(4, 2, 3), IMAGE, "relu"),
+        (nn.ConvTranspose2d(4, 2, 4, 2, 1), IMAGE, "relu"),
+        (nn.AdaptiveAvgPool2d(4), IMAGE, "matmul"),
+    ],
+    ids=str,
+)
+def test_layers_that_the_importer_does_not_know(
+    layer: nn.Module, shape: tuple[int, ...], found: str
+) -> None:
+    assert parts(nn.Sequential(layer, nn.ReLU()), shape)["0"][-1] == found
+
+
 @pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU(), nn.ELU(), nn.PReLU()])
 def test_one_that_the_importer_knows_better_stays(activation: nn.Module) -> None:
     model = nn.Sequential(nn.Conv2d(4, 4, 3), activation, nn.Conv2d(4, 2, 1))
@@ -65,9 +82,6 @@ def test_one_that_the_importer_knows_better_stays(activation: nn.Module) -> None
     ("layer", "shape"),
     [
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), IMAGE),
-        (nn.Conv1d(5, 4, 3), TOKENS),
-        (nn.ConvTranspose2d(4, 2, 3), IMAGE),
-        (nn.AdaptiveAvgPool2d(4), IMAGE),
         (nn.LayerNorm(8), TOKENS),
         (nn.GroupNorm(2, 4), IMAGE),
         (nn.GELU(), TOKENS),
