@@ -44,6 +44,13 @@ equation up to rounding; *approximate* means an iteration that ends at the toler
 The tolerance is the largest error as a part of the result's scale. `scalar`, `result`,
 `bundle`, `tile` and `unroll` have no code of their own.
 
+**NaN** in an operand is NaN in the result, in compiled code as in torch, so that inputs
+or factorisations that are not finite are seen in the outputs. One instruction may lose
+it: `max_pool` on x86, which has no maximum that keeps NaN from both sides; on ARM it
+keeps it. A convolution by Winograd's algorithm may give NaN to neighbours of the
+elements that have it. Torch operators without an instruction are TVM's, and are as TVM
+compiles them.
+
 **ONNX**: the operators of the standard operator set, version {opset}, that the
 example's export consists of; *needs none* where a name or a constant is all. A graph
 with an instruction that has no form is not exported, and the message names the
