@@ -26,6 +26,7 @@ from gos_fx.passes.lower import (
     lower_modules,
 )
 from gos_fx.passes.source import Source, source_of
+from gos_fx.passes.trace import UNTRACED
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _HEADS = (
@@ -202,7 +203,9 @@ def _operator(
         if calls[names[0]] > 1 and any(True for _ in layers[0].parameters()):
             raise Unsupported("it is called more than once with the same weights")
         if not all(is_lowered(layer) for layer in layers):
-            raise Unsupported(f"{type(layers[0]).__name__} has no lowering")
+            reason = f"{type(layers[0]).__name__} has no lowering"
+            why = getattr(modules[""], "meta", {}).get(UNTRACED, {}).get(names[0])
+            raise Unsupported(f"{reason}: {why}" if why else reason)
         if is_whole(layers[0]):
             return _whole(operator, first, layers[0])
         return _with(operator, lower_modules(layers, _shapes(chain), _dtype(first)))

@@ -7,6 +7,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from gos_fx.errors import BadExampleInputs, UntraceableModel
 from gos_fx.passes.nested import largest_difference
+from gos_fx.passes.plain_forward import plain_forward
 from gos_fx.passes.replace_in_place import replace_in_place
 from gos_fx.passes.separate_calls import separate_calls
 from gos_fx.passes.source import SOURCE
@@ -32,6 +34,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> fx.GraphModule:
 
     Each call of a layer without weights gets a module and a name of its own, and what
     works in place no longer does.
+    Torch's transformers are traced as the layers that they are made of.
     A submodule that torch.fx cannot trace stays as it is, as one opaque node; its
     name and the reason are in ``meta["gos_untraced"]``.
 
@@ -43,6 +46,10 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> fx.GraphModule:
     original = model
     output = run_once(model, example_inputs)
     model = copy.deepcopy(model)
+    if (plain := plain_forward(model)) is not None:
+        # of the outermost module torch.fx takes the forward of its class
+        kind = type(model)
+        model.__class__ = type(kind.__name__, (kind,), {"forward": plain})
     opaque: dict[str, str] = {}
     while True:
         tracer = _Tracer(frozenset(opaque))
@@ -173,13 +180,15 @@ class _Tracer(fx.Tracer):
         self.failed = ""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return (
-            module_qualified_name in self.opaque
-            or hasattr(m, SOURCE)
-            or super().is_leaf_module(m, module_qualified_name)
-        )
+        if module_qualified_name in self.opaque or hasattr(m, SOURCE):
+            return True
+        if plain_forward(m) is not None:
+            return False
+        return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if (plain := plain_forward(m)) is not None:
+            forward = partial(plain, m)
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
