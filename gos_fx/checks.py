@@ -46,13 +46,25 @@ def check_model(model: nn.Module) -> None:
                 do="call model.eval() first",
             )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor)).sum())
+        if bad := _not_finite(model, name, tensor):
             raise NonFiniteWeights(
                 f"{bad} of {tensor.numel()} values are infinite or not a number",
                 where=name,
                 do="reload the checkpoint, or train again with a smaller rate",
             )
+
+
+def _not_finite(model: nn.Module, name: str, tensor: Tensor) -> int:
+    """How many values of a tensor; minus infinity may be in the buffers of modules that
+    are not torch's own, where masks that are added to scores have it."""
+    if not tensor.is_floating_point():
+        return 0
+    bad = ~torch.isfinite(tensor)
+    owner = type(model.get_submodule(name.rpartition(".")[0]))
+    is_torchs = owner.__module__.startswith("torch.nn.")
+    if not (is_torchs or isinstance(tensor, nn.Parameter)):
+        bad &= tensor != float("-inf")
+    return int(bad.sum())
 
 
 def find_example_inputs(

@@ -120,6 +120,24 @@ def test_buffers_that_are_not_finite() -> None:
     assert "1.running_var" in refused(errors.NonFiniteWeights, model)
 
 
+class Masked(nn.Module):
+    """Adds a buffer, where minus infinity means what is not seen."""
+
+    def __init__(self, hidden: float) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.register_buffer("mask", torch.full((3, 3), hidden).triu(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(self.layer(x) + self.mask, -1)
+
+
+def test_masks_in_buffers() -> None:
+    model, x = Masked(float("-inf")).eval(), torch.randn(3, 3)
+    assert torch.equal(gos_fx.lower(model, x).network(x), model(x))
+    assert "mask" in refused(errors.NonFiniteWeights, Masked(float("nan")).eval())
+
+
 def test_what_is_no_model() -> None:
     message = refused(errors.BadOption, {"weight": X})
     assert "dict is not an nn.Module" in message
