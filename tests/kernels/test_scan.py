@@ -140,6 +140,7 @@ def texts() -> dict[str, str]:
             nn.LSTM(5, 8, 2, batch_first=True, bidirectional=True), 2, 4, given=True
         ),
         "gru, time first": text_of(nn.GRU(5, 20, bias=False), 3, 4),
+        "projected": text_of(nn.LSTM(5, 8, proj_size=3, batch_first=True), 2, 3),
         "tiled": tiled(text_of(nn.LSTM(5, 8, batch_first=True), 2, 3)),
         "plain": PLAIN,
         "exchange": EXCHANGE,
