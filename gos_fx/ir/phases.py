@@ -23,6 +23,7 @@ from gos_fx.ir.network import Network
 from gos_fx.ir.types import Type
 
 Source = TypeVar("Source", Graph, Network)
+_Spread = tuple[str, tuple[int, ...], tuple[int, int], tuple[str, ...]]
 # What may be computed before the phases are put between each other.
 _ALONG_CHANNELS = ("add", "sub", "hadamard", "div")
 _UNARY = ("relu", "sigmoid", "tanh", "clip", "affine", "silu", "gelu", "absolute")
@@ -58,6 +59,8 @@ def _match(source: Graph | Network, maps: Node) -> _Match | None:
     even = maps.attr("stride") == maps.attr("dilation") == (1, 1)
     if not even or maps.attr("groups") != 1 or maps.attrs.get("group_dilation"):
         return None
+    if source.types[maps.operands[1]].role == "map":
+        return None
     spread = _spread(source, maps.operands[0])
     (total,) = _readers(source, maps) or (maps,)
     if spread is None or total.opcode != "sum" or total.attrs.get("axis") != "ci":
@@ -68,7 +71,7 @@ def _match(source: Graph | Network, maps: Node) -> _Match | None:
     while True:
         readers = _readers(source, chain[-1])
         if len(readers) != 1 or not _goes_along(source, readers[0], chain[-1]):
-            return _Match(*spread, maps, tuple(chain))
+            return _Match(*spread, maps=maps, chain=tuple(chain))
         chain += readers
 
 
@@ -91,9 +94,9 @@ def _goes_along(source: Graph | Network, node: Node, last: Node) -> bool:
     )
 
 
-def _spread(source: Graph | Network, name: str) -> tuple[Any, ...] | None:
+def _spread(source: Graph | Network, name: str) -> _Spread | None:
     """The value that has zeros put behind each element, its shape, and how far its
-    elements are apart then."""
+    elements are apart then; the names of what does that."""
     nodes = {node.name: node for node in source.nodes}
     steps = []
     for opcode in ("reshape", "pad", "reshape"):
@@ -113,8 +116,7 @@ def _spread(source: Graph | Network, name: str) -> tuple[Any, ...] | None:
     grid: Any = (n, c, h // tall, w // wide)
     if tuple(shape) != (n, c * grid[2], 1, grid[3], 1) or (tall, wide) == (1, 1):
         return None
-    names = tuple(step.name for step in steps)
-    return name, grid, (tall, wide), names
+    return name, grid, (tall, wide), tuple(step.name for step in steps)
 
 
 def _joined(source: Source, found: _Match) -> Source:
