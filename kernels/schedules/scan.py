@@ -63,7 +63,10 @@ def repeated(job: Job) -> Scheduled:
         return found + memory.behind(dict(zip(states, network.outputs, strict=True)))
 
     time = loop("t", 0, length, step)
-    body = sequence([*map(AllocBuffer, memory.own), *begin, time])
+    # A kernel may write a value under another shape, which TVM does not count when it
+    # cuts memory down to what is read: naming all of it keeps all of it.
+    whole = [tirx.Evaluate(tirx.buffer_data(own)) for own in memory.own]
+    body = sequence([*map(AllocBuffer, memory.own), *whole, *begin, time])
     root = SBlock([], [], [], "root", body, alloc_buffers=memory.inner)
     parameters = [*memory.arguments.values(), *results]
     function = PrimFunc(parameters, SBlockRealize([], True, root))
