@@ -64,16 +64,15 @@ def count(graph: Graph) -> tuple[int, int]:
         for node in graph.nodes
         if node.declaration.table1 and not node.declaration.schedule
     }
-    source: dict[str, str | None] = {v.name: None for v in graph.inputs}
+    behind: dict[str, tuple[str, ...]] = {v.name: () for v in graph.inputs}
     edges = 0
     for node in graph.nodes:
+        sources = [name for operand in node.operands for name in behind[operand]]
         if node.name in counted:
-            edges += sum(source[o] is not None for o in node.operands)
-            source[node.name] = node.name
-        else:  # free nodes hand on the instruction behind them
-            source[node.name] = next(
-                (source[o] for o in node.operands if source[o] is not None), None
-            )
+            edges += len(sources)
+            behind[node.name] = (node.name,)
+        else:  # free nodes hand on the instructions behind them
+            behind[node.name] = tuple(dict.fromkeys(sources))
     return len(counted), edges
 
 

@@ -174,3 +174,14 @@ def test_edits_leave_schedule_nodes_the_loops_that_there_are(conv: Graph) -> Non
     found = verify(insert_after(graph, "v1", shares))
     (node,) = (n for n in found.nodes if n.opcode == "unroll")
     assert node.attrs == {"wo": 4}
+
+
+def test_a_free_node_hands_on_all_that_it_reads() -> None:
+    graph = parse("""\
+def f(x: map[2, 4]) -> map[2, 4]:
+    v0 = relu(x, slope=0.0)
+    v1 = sigmoid(x)
+    v2 = div(v0, v1)
+    v3 = tanh(v2)
+    return v3""")
+    assert count(graph) == (3, 2)
