@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import gos_fx.instructions  # noqa: F401  (fills the instruction table)
+import gos_fx.instructions
 import gos_fx.kernels.schedules  # noqa: F401  (registers the rules)
 from gos_fx.ir.fusion import partition
 from gos_fx.ir.parser import parse
