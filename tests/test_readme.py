@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import gos_fx.instructions  # noqa: F401  (fills the table of instructions)
 from gos_fx import cli
 from gos_fx.ir.parser import parse
 from gos_fx.ir.verifier import verify
