@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.random_graphs.generator import random_graph
 from gos_fx import targets
+from gos_fx.ir.fusion import NO_CODE, partition
 from gos_fx.latency.analytical import graph_latency
 from gos_fx.latency.energy import EnergyModel
 
@@ -17,7 +18,12 @@ FOUND = (10, 68)
 @pytest.mark.parametrize("seed", sorted({*range(80), *FOUND}))
 def test_a_random_graph_has_a_cost(seed: int) -> None:
     graph = random_graph(seed)
+    runs = any(
+        kernel.nodes[-1].type.role == "map" and kernel.anchor.opcode not in NO_CODE
+        for kernel in partition(graph)
+    )
     for threads in (1, 4):
-        assert 0.0 <= graph_latency(graph, A53, threads).seconds < 1.0
+        seconds = graph_latency(graph, A53, threads).seconds
+        assert seconds < 1.0 and (seconds > 0.0) is runs
     work = EnergyModel(A53).graph(graph)
     assert work.flops >= 0.0 and work.dram_bytes >= 0.0
