@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import gos_fx.ir.opaque  # noqa: F401  (registers the custom operators)
 from benchmarks.random_graphs.checks import Finding, disagreement
 from benchmarks.random_graphs.values import exact_outputs, inputs_of, outputs, rtol_of
 from gos_fx.errors import GosError
 from gos_fx.ir.graph import Graph
+from gos_fx.ir.opaque import call
 from gos_fx.kernels import emulator
 from gos_fx.kernels.build import build
 from gos_fx.kernels.host import HostModule
@@ -59,10 +59,7 @@ class Batch(nn.Module):
                 left.pop(0) if value.type.role == "map" else weights.pop(0)
                 for value in graph.inputs
             ]
-            if graph.result.is_bundle:
-                results += torch.ops.gos_fx.operator_bundle(graph.text, values)
-            else:
-                results.append(torch.ops.gos_fx.operator(graph.text, values))
+            results += call(graph, values)
         return tuple(results)
 
 

@@ -52,3 +52,11 @@ def _value(graph: str, inputs: list[Tensor]) -> Any:
     instructions = parsed(graph)
     names = [value.name for value in instructions.inputs]
     return evaluate(instructions, dict(zip(names, inputs, strict=True)))
+
+
+def call(graph: Graph, values: list[Tensor]) -> list[Tensor]:
+    """The results of a concrete graph, one or the parts of its bundle, by one call."""
+    if graph.result.is_bundle:
+        parts: list[Tensor] = torch.ops.gos_fx.operator_bundle(graph.text, values)
+        return parts
+    return [torch.ops.gos_fx.operator(graph.text, values)]

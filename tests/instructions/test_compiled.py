@@ -18,10 +18,10 @@ from instruction_case import comparable, graph_of, operands
 from instruction_cases import CASES
 from torch import Tensor, nn
 
-import gos_fx.ir.opaque  # noqa: F401  (registers the custom operators)
 from gos_fx.ir.builder import Builder
 from gos_fx.ir.graph import Graph
 from gos_fx.ir.interpreter import evaluate
+from gos_fx.ir.opaque import call
 from gos_fx.ir.opcode import OPCODES
 from gos_fx.ir.types import Type
 from gos_fx.kernels.build import build
@@ -70,16 +70,14 @@ class Calls(nn.Module):
         )
 
     def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
-        left, results = iter(maps), []
+        left = iter(maps)
+        results: list[Tensor] = []
         for i, graph in enumerate(self.graphs.values()):
             given = [
                 next(left) if v.type.role == "map" else self.weights[f"{i}_{v.name}"]
                 for v in graph.inputs
             ]
-            if graph.result.is_bundle:
-                results += torch.ops.gos_fx.operator_bundle(graph.text, given)
-            else:
-                results.append(torch.ops.gos_fx.operator(graph.text, given))
+            results += call(graph, given)
         return tuple(results)
 
 

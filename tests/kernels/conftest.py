@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import gos_fx.instructions
-import gos_fx.ir.opaque  # noqa: F401  (registers the custom operator)
 from gos_fx.ir.graph import Graph
+from gos_fx.ir.opaque import call
 from gos_fx.ir.parser import parse
 from gos_fx.kernels.build import BuildResult, build
 from gos_fx.kernels.package import Package, TensorSpec, save_package
@@ -38,16 +37,13 @@ class Operators(nn.Module):
 
     def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
         left, weights = list(maps), list(self.weights)
-        results = []
+        results: list[Tensor] = []
         for graph in self.graphs:
             values = [
                 left.pop(0) if value.type.role == "map" else weights.pop(0)
                 for value in graph.inputs
             ]
-            if graph.result.is_bundle:
-                results += torch.ops.gos_fx.operator_bundle(graph.text, values)
-            else:
-                results.append(torch.ops.gos_fx.operator(graph.text, values))
+            results += call(graph, values)
         return tuple(results)
 
     def example_inputs(self) -> tuple[Tensor, ...]:
